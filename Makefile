@@ -1,0 +1,39 @@
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help setup repro test test-slow check golden smoke format
+
+help: ## what there is to make
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.done ## the environment in .venv, from requirements-dev.txt
+
+.venv/.done: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --requirement requirements-dev.txt
+	touch $@
+
+repro: setup ## the active study, from raw data to tables
+	dvc repro
+
+smoke: setup ## the smoke study: every stage, a few steps
+	python -m stages.study use smoke
+	dvc repro
+
+test: setup ## the tests that take a minute
+	python -m pytest
+
+test-slow: setup ## whole DVC runs and the paper's networks
+	python -m pytest -m slow
+
+check: setup ## formatting, lint, import directions
+	ruff format --check .
+	ruff check .
+	lint-imports
+
+golden: setup ## record the golden traces anew; say why in the commit
+	RECORD_GOLDEN=1 python -m pytest tests/methods/test_golden.py
+
+format: setup ## put the code in the project's form
+	ruff format .
+	ruff check --fix .

@@ -1,0 +1,1 @@
+"""STPG as a pipeline: data, networks, losses, methods, trainer, evaluation, report."""

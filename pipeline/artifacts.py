@@ -1,0 +1,94 @@
+"""Paths and files that cross a stage border: written whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository: every path of the pipeline is relative to it."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as sorted, indented JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def fresh_folder(final: Path) -> Path:
+    """An empty sibling of `final` to fill and then to put in its place by `commit_folder`."""
+    partial = final.with_name(final.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def commit_folder(partial: Path, final: Path) -> None:
+    """Puts the filled folder in place of `final`; the old one goes only when the new one is in."""
+    old = final.with_name(final.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(partial, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a study keeps what crosses a stage border; dvc.yaml names the same places."""
+
+    study: str
+    root: Path = ROOT
+
+    def raw(self, dataset: str) -> Path:
+        """As published or drawn; immutable."""
+        return self.root / "data/raw" / dataset
+
+    def prepared(self, dataset: str) -> Path:
+        """`pipeline.data.base.Prepared`."""
+        return self.root / "data/prepared" / dataset
+
+    def split(self, split: str) -> Path:
+        """`pipeline.data.splits.Split` as JSON."""
+        return self.root / "data/splits" / self.study / f"{split}.json"
+
+    def fingerprint(self, name: str) -> Path:
+        """Hash of the code that a stage runs."""
+        return self.root / "fingerprints" / f"{name}.json"
+
+    def run(self, run: str) -> Path:
+        """A folder `seed<k>` for each seed, with model.pt, log.jsonl and record.json."""
+        return self.root / "runs" / self.study / run
+
+    def metrics(self, group: str, run: str) -> Path:
+        """What was measured of a run; the same bits from the same inputs."""
+        return self.root / "reports" / self.study / "metrics" / group / f"{run}.json"
+
+    def record(self, group: str, run: str) -> Path:
+        """How a run was made: configuration, commit, device, minutes."""
+        return self.root / "reports" / self.study / "records" / group / f"{run}.json"
+
+    def tables(self) -> Path:
+        """A Markdown and a CSV file for each table."""
+        return self.root / "reports" / self.study / "tables"
+
+    def summary(self) -> Path:
+        """All runs' mean IoU, for `dvc metrics` and `dvc exp show`."""
+        return self.root / "reports" / self.study / "summary.json"
+
+    def scratch(self) -> Path:
+        """Resume states and finished seeds, outside DVC's outs; `$STPG_WORK` moves it."""
+        return Path(os.environ.get("STPG_WORK") or self.root / ".work") / self.study
+
+
+def sha256_of(value: Any) -> str:
+    """Of plain data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,80 @@
+"""CutMix: the paper's strong augmentation, boxes of one image pasted into another.
+
+Dimensions beside the usual ones: B boxes of an image.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.typed import ConfigError, at_least
+
+
+@dataclass(frozen=True)
+class CutMixConfig:
+    """Parameters of `cutmix_mask` (section 4.1)."""
+
+    num_boxes: int = 3
+    ratio: tuple[float, float] = (0.25, 0.5)
+    overlap: Literal["union", "xor"] = "union"
+
+    def check(self, key: str) -> None:
+        """There are boxes, and their share of the area is a share."""
+        at_least(key, "num_boxes", self.num_boxes, 1)
+        low, high = self.ratio
+        if not 0 < low <= high <= 1:
+            raise ConfigError(
+                f"{key}.ratio: {list(self.ratio)}; expected [least, greatest], "
+                "more than 0 and at most 1"
+            )
+
+
+def cutmix_mask(
+    num: int,
+    height: int,
+    width: int,
+    *,
+    num_boxes: int = 3,
+    ratio: tuple[float, float] = (0.25, 0.5),
+    overlap: Literal["union", "xor"] = "union",
+    generator: torch.Generator,
+) -> Tensor:
+    """Random boxes, of random shape, wholly inside the image (docs/paper.md, reading 14).
+
+    Args:
+      ratio: least and greatest share of the image's area that the boxes of one image have
+        together; each box draws its own share and takes 1 / num_boxes of it.
+      overlap: "union" of the boxes, or "xor": only what lies under an odd number of them.
+
+    Returns:
+      bool [N, H, W] on the generator's device, True where the partner's pixel is taken.
+    """
+    low, high = ratio
+    share_NB, shape_NB, down_NB, across_NB = torch.rand(
+        4, num, num_boxes, generator=generator, device=generator.device
+    )
+    area_NB = low + (high - low) * share_NB
+    tall_NB = area_NB**shape_NB
+    scale = math.sqrt(1 / num_boxes)
+    rows_NBH = _interval(scale * tall_NB, down_NB, height)
+    columns_NBW = _interval(scale * area_NB / tall_NB, across_NB, width)
+    count_NHW = (rows_NBH[..., :, None] & columns_NBW[..., None, :]).sum(dim=1)
+    return count_NHW > 0 if overlap == "union" else count_NHW % 2 == 1
+
+
+def mix(own: Tensor, partner: Tensor, mask_NHW: Tensor) -> Tensor:
+    """The partner's pixels where the mask is True, else one's own; all are [N, ..., H, W]."""
+    between = [1] * (own.ndim - mask_NHW.ndim)
+    mask = mask_NHW.reshape(mask_NHW.shape[0], *between, *mask_NHW.shape[1:])
+    return torch.where(mask, partner, own)
+
+
+def _interval(share_NB: Tensor, place_NB: Tensor, size: int) -> Tensor:
+    """Bool [N, B, size]: True over a share of the size, at a place from 0 (start) to 1 (end)."""
+    length_NB = (share_NB * size).round()
+    start_NB = (place_NB * (size - length_NB)).round()
+    pixel = torch.arange(size, device=share_NB.device)
+    return (pixel >= start_NB[..., None]) & (pixel < (start_NB + length_NB)[..., None])

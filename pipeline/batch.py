@@ -1,0 +1,57 @@
+"""What the data gives and methods take."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from pipeline.seeding import stream
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a method wants of a batch beside its labelled images."""
+
+    unlabeled: bool = False
+    """Weakly augmented unlabelled images."""
+    strong: int = 0
+    """Colour-jittered copies of each of them, same geometry."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's images, in [0, 1], RGB, before the network's own normalisation.
+
+    `truth_u` is for measuring pseudo-labels, never for a loss: it is 255 wherever the data set
+    has no label.
+    """
+
+    image_l: Tensor
+    """float32 [N, 3, H, W], weakly augmented."""
+    label_l: Tensor
+    """int64 [N, H, W]; 255 = ignore, padding included."""
+    image_u: Tensor
+    """float32 [N, 3, H, W], weakly augmented; [0, 3, H, W] if the method has no use for it."""
+    strong_u: Tensor
+    """float32 [S, N, 3, H, W]: the S strong copies of `image_u`."""
+    valid_u: Tensor
+    """bool [N, H, W]: False where the crop went beyond the image."""
+    truth_u: Tensor
+    """int64 [N, H, W]."""
+    seed: int
+    """This step's own, for what the method itself draws."""
+
+    def stream(self, name: str) -> torch.Generator:
+        """A fresh CPU generator of this step, by name."""
+        return stream(self.seed, name)
+
+    def to(self, device: torch.device, memory_format: torch.memory_format) -> "Batch":
+        """The same batch on `device`, images laid out in `memory_format`."""
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True)
+            for f in fields(self)
+            if f.name != "seed"
+        }
+        for name in ("image_l", "image_u"):
+            moved[name] = moved[name].contiguous(memory_format=memory_format)
+        return replace(self, **moved)

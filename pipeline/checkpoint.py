@@ -1,0 +1,65 @@
+"""Resume states and model files: written whole or not at all, loaded without running code."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Writes `content` (tensors, numbers, text, lists, dicts) to `path` atomically."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"{path} could not be written ({error}); "
+            "free some disk space, or make its folder writable"
+        ) from error
+    finally:
+        with suppress(OSError):  # nothing was written, or not even the folder made
+            partial.unlink()
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote, on the CPU; raises ValueError naming a file that is damaged."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a truncated file
+        raise ValueError(
+            f"{path} ({path.stat().st_size} bytes) is not a readable file of this pipeline: "
+            f"{type(error).__name__}. Delete it and run again"
+        ) from error
+
+
+def save_model(
+    path: Path, network: dict[str, Tensor], classes: list[dict], config: dict[str, Any]
+) -> None:
+    """Writes a trained network with its class table and the run's resolved configuration."""
+    save(path, {"network": network, "classes": classes, "config": config})
+
+
+@contextmanager
+def sole_owner(folder: Path) -> Iterator[None]:
+    """Holds `folder` for this process; raises RuntimeError if another one holds it.
+
+    Killing `dvc repro` can leave its training process alive; a second one must not join it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(
+                f"another process is training in {folder}: wait for it, or stop it"
+            ) from None
+        yield

@@ -1,0 +1,282 @@
+"""YAML to frozen dataclasses: the only reader of params.yaml and paper.yaml.
+
+Each section of params.yaml is one dataclass below, but for `methods`: a method's parameters are
+declared beside the method (`pipeline/methods/<name>.py`, class `Config`). Every error names the
+key, what was found, and what is expected.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pipeline.artifacts import ROOT
+from pipeline.typed import ConfigError, at_least, did_you_mean, from_mapping, within
+
+PARAMS_FILE = ROOT / "params.yaml"
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How an embedded data set is drawn (`pipeline/data/mini.py`)."""
+
+    size: int
+    """Image height in pixels; a street image is twice as wide."""
+    fine: int
+    """Training images with a fine mask."""
+    coarse: int
+    """Training images with a coarse mask (VOC layout only; 0 for a street)."""
+    val: int
+    seed: int = 0
+
+    def check(self, key: str) -> None:
+        """Sizes that can be drawn."""
+        at_least(key, "size", self.size, 32)
+        at_least(key, "fine", self.fine, 1)
+        at_least(key, "coarse", self.coarse, 0)
+        at_least(key, "val", self.val, 1)
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """One data set: which format it has, and where its files come from."""
+
+    source: Literal["voc", "cityscapes", "camvid", "folder"]
+    """The module of `pipeline/data/` that reads it."""
+    draw: Draw | None = None
+    """Draw it (embedded data sets) rather than fetch the published one."""
+    folder: str | None = None
+    """Folder below `$STPG_DATA` that holds it; by default the source's own name for it."""
+    height: int | None = None
+    """Shrink larger images to this height when preparing (masks by nearest neighbour)."""
+
+    def check(self, key: str) -> None:
+        """A drawn set needs a format that is drawn."""
+        if self.height is not None:
+            at_least(key, "height", self.height, 32)
+        if self.draw is not None and self.source not in ("voc", "cityscapes"):
+            raise ConfigError(
+                f"{key}.draw: {self.source} data cannot be drawn; expected source voc or cityscapes"
+            )
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Which training images keep their labels."""
+
+    dataset: str
+    protocol: Literal["blender", "classic", "standard"]
+    """Drawn from: all of VOC's augmented set, its finely annotated images, every training image."""
+    partition: int
+    """k of 1/k: ceil(N / k) images are labelled."""
+    seed: int = 0
+    labeled: str | None = None
+    """A published list of the labelled images to use instead of drawing one."""
+    unlabeled: str | None = None
+    """Its list of unlabelled images; by default all the rest."""
+
+    def check(self, key: str) -> None:
+        """A list of unlabelled images makes sense only beside one of labelled images."""
+        at_least(key, "partition", self.partition, 1)
+        if self.unlabeled is not None and self.labeled is None:
+            raise ConfigError(f"{key}.unlabeled: {self.unlabeled!r} without {key}.labeled")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """DeepLabV3+ (`pipeline/models/deeplab.py`) on a timm trunk."""
+
+    trunk: str
+    """A timm model name, with its weights' tag if it has one: `resnet50.tv_in1k`."""
+    weights: str
+    """`none`, `timm` (its hub or cache), `package:<name>`, or `file:<path below $STPG_DATA>`."""
+    output_stride: Literal[8, 16, 32] = 16
+    trunk_stages: int = 5
+    """How many of the trunk's stages are used, from the image on; DeepLabV3+ uses all."""
+    low_level_stride: Literal[2, 4] = 4
+    """Stride of the features that the decoder fuses, and so of its output."""
+    low_level_channels: int = 48
+    aspp_channels: int = 256
+    aspp_rates: tuple[int, ...] = (6, 12, 18)
+    decoder_channels: int = 256
+
+    def check(self, key: str) -> None:
+        """Sizes that make a network."""
+        within(key, "trunk_stages", self.trunk_stages, 3, 5)
+        for name in ("low_level_channels", "aspp_channels", "decoder_channels"):
+            at_least(key, name, getattr(self, name), 1)
+        for i, rate in enumerate(self.aspp_rates):
+            at_least(key, f"aspp_rates[{i}]", rate, 1)
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """What all methods share on one data set: images, batch, length, learning rate, network."""
+
+    crop: tuple[int, int]
+    """Height and width of a training crop, in pixels."""
+    batch: int
+    """Labelled images a step; as many unlabelled ones."""
+    steps: int
+    lr: float
+    network: NetworkConfig
+    labeled_loss: Literal["cross_entropy", "ohem"] = "cross_entropy"
+    """Of the labelled pixels; the paper says cross-entropy, its code uses OHEM on Cityscapes."""
+    ohem_threshold: float = 0.7
+    ohem_min_kept: int = 50_000
+    """Pixels kept per image at least."""
+    scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)
+    """Factors of the random resize of the weak augmentation."""
+    flip: float = 0.5
+
+    def check(self, key: str) -> None:
+        """A batch of one is refused: the pooled branch of the ASPP normalises over the batch."""
+        if min(self.crop) < 32:
+            raise ConfigError(f"{key}.crop: {list(self.crop)}; expected height and width >= 32")
+        at_least(key, "batch", self.batch, 2)
+        at_least(key, "steps", self.steps, 1)
+        for name in ("flip", "ohem_threshold"):
+            within(key, name, getattr(self, name), 0.0, 1.0)
+        at_least(key, "ohem_min_kept", self.ohem_min_kept, 0)
+        if not self.lr > 0:
+            raise ConfigError(f"{key}.lr: {self.lr}; expected a positive number")
+        if not self.scales or min(self.scales) <= 0:
+            raise ConfigError(f"{key}.scales: {list(self.scales)}; expected positive factors")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What every run of the study shares."""
+
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    """Not on norms and biases."""
+    power: float = 0.9
+    """Of the polynomial decay lr * (1 - step / steps) ** power."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` is bf16 on CUDA that has it, fp32 elsewhere."""
+    threads: int = 2
+    """Of torch on the CPU; fixed, because sums round differently with another number."""
+    workers: int = 0
+    """Processes that load data; the batches do not depend on it."""
+    log_every: int = 10
+    checkpoint_every: int = 100
+    """Steps between two resume states."""
+
+    def check(self, key: str) -> None:
+        """Ranges of the optimiser's numbers."""
+        within(key, "momentum", self.momentum, 0.0, 1.0)
+        for name in ("weight_decay", "power", "workers"):
+            at_least(key, name, getattr(self, name), 0)
+        for name in ("threads", "log_every", "checkpoint_every"):
+            at_least(key, name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a data set's validation images are predicted."""
+
+    mode: Literal["whole", "sliding"]
+    window: int = 800
+    """Side of the square window of `sliding`, in pixels."""
+    stride: float = 2 / 3
+    """Step of the window, as a share of its side."""
+
+    def check(self, key: str) -> None:
+        """A window that moves."""
+        at_least(key, "window", self.window, 32)
+        within(key, "stride", self.stride, 0.05, 1.0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One row of the registry: a method on a split, trained once for each seed."""
+
+    group: str
+    """Folder of its results; tables name the groups that they read."""
+    dataset: str
+    split: str
+    recipe: str
+    method: str
+    seeds: tuple[int, ...]
+    set: dict[str, Any] = field(default_factory=dict)
+    """The method's parameters that differ from its section under `methods`."""
+
+    def check(self, key: str) -> None:
+        """At least one seed, each once."""
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(f"{key}.seeds: {list(self.seeds)}; expected distinct seeds")
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """One table stage; its rows and published numbers are in paper.yaml."""
+
+    group: str
+
+
+@dataclass(frozen=True)
+class Params:
+    """A whole study: params.yaml, resolved and checked."""
+
+    study: str
+    datasets: dict[str, DatasetConfig]
+    splits: dict[str, SplitConfig]
+    recipes: dict[str, RecipeConfig]
+    methods: dict[str, dict[str, Any]]
+    """As written: each method checks its own section (`pipeline.methods.base.resolve`)."""
+    train: TrainConfig
+    evaluation: dict[str, EvaluationConfig]
+    runs: dict[str, RunConfig]
+    tables: dict[str, TableConfig]
+
+    def check(self, key: str) -> None:
+        """Every name can be a path, and what a section refers to is there."""
+        for section in ("datasets", "splits", "runs", "tables"):
+            for name in getattr(self, section):
+                if not re.fullmatch("[a-z0-9_]+", name):
+                    raise ConfigError(f"{section}.{name}: expected a name of a-z, 0-9 and _ only")
+        for name, split in self.splits.items():
+            reference(f"splits.{name}.dataset", split.dataset, self.datasets)
+        for name, run in self.runs.items():
+            for part in ("dataset", "split", "recipe", "method"):
+                section = part + "s"
+                reference(f"runs.{name}.{part}", getattr(run, part), getattr(self, section))
+            reference(f"runs.{name}.dataset", run.dataset, self.evaluation, "evaluation")
+            if (found := self.splits[run.split].dataset) != run.dataset:
+                raise ConfigError(
+                    f"runs.{name}.split: {run.split} is a split of {found}; "
+                    f"expected one of {run.dataset}, the run's dataset"
+                )
+        groups = {run.group for run in self.runs.values()}
+        for name, table in self.tables.items():
+            reference(f"tables.{name}.group", table.group, groups, "runs")
+
+
+def reference(key: str, found: str, section: Collection[str], where: str = "") -> None:
+    """Raises unless `found` is a name of `section`."""
+    if found not in section:
+        place = f" in {where}" if where else ""
+        raise ConfigError(f"{key}: no {found!r}{place}; {did_you_mean(found, section)}")
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Reads and checks a study's parameters; raises ConfigError naming the file and the key."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; `python -m stages.study use mini` puts one there")
+    content = read_yaml(path)
+    try:
+        return from_mapping(Params, content, "")
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file; raises ConfigError naming file, line and column."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path.name}: not valid YAML: {error}") from None

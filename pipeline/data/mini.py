@@ -1,0 +1,164 @@
+"""Draws the embedded data sets: small pictures in the files and folders of the published ones.
+
+Every picture has a random stream of its own, named by its id, so it does not depend on how many
+others are drawn. Both sets have frequent and rare classes.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+from PIL import Image, ImageDraw
+from scipy.ndimage import generate_binary_structure, maximum_filter
+
+from pipeline.config import Draw
+from pipeline.data import cityscapes, voc
+from pipeline.data.base import IGNORE_INDEX
+from pipeline.data.drawing.snapshot import snapshot
+from pipeline.data.drawing.street import street
+from pipeline.seeding import derive_seed
+
+SUBJECTS = {
+    "person": 0.3, "car": 0.2, "bird": 0.13, "aeroplane": 0.1, "bottle": 0.07, "bus": 0.07,
+    "boat": 0.05, "tvmonitor": 0.04, "pottedplant": 0.04,
+}  # fmt: skip
+"""How often each class is what a snapshot is about."""
+EXTRAS = {"fence": 0.13, "bicycle": 0.11, "rider": 0.1, "traffic light": 0.09, "bus": 0.048}
+"""How often a street has each of the rare things; the rest has none."""
+CITIES = {"train": ("aachen", "bochum", "bremen"), "val": ("frankfurt", "lindau", "munster")}
+VOID_IDS = {"ego vehicle": 1, "static": 4}
+"""The labelIds of Cityscapes for what is drawn but not evaluated."""
+PALETTE = [channel for value in range(256) for channel in voc.palette_color(value)]
+MAT_HEADER = b"MATLAB 5.0 MAT-file, drawn".ljust(116)
+
+CORNERS = 24
+"""Of a coarse outline."""
+SLIP = 0.06
+"""Standard deviation of their distance from the middle, as a part of it."""
+SMALL = 0.02
+"""Largest part of the picture that is easily overlooked."""
+OVERLOOKED = 0.15
+"""How often a small thing has no coarse mask."""
+
+
+def draw(source: str, raw: Path, config: Draw) -> None:
+    """Fills the folder `raw` with a drawn data set in the published layout of `source`.
+
+    Args:
+      source: `voc` or `cityscapes`.
+    """
+    {"voc": _draw_voc, "cityscapes": _draw_cityscapes}[source](raw, config)
+
+
+def turn(shares: dict[str, float], number: int) -> str | None:
+    """The name whose turn it is in picture `number`; None where the shares leave room.
+
+    Each comes up at its share, spread evenly (golden-ratio steps): even a few pictures have the
+    rare ones.
+    """
+    position = number * (5**0.5 - 1) / 2 % 1
+    for name, share in shares.items():
+        if position < share:
+            return name
+        position -= share
+    return None
+
+
+def _draw_voc(raw: Path, config: Draw) -> None:
+    """VOC has the fine masks, SBD the coarse ones; as published, SBD has some of VOC's images."""
+    train, val, others = (
+        [f"{year}_{number:06d}" for number in range(1, count + 1)]
+        for year, count in ((2007, config.fine), (2008, config.val), (2010, config.coarse))
+    )
+    lists = {
+        f"{voc.VOC}/ImageSets/Segmentation/train.txt": train,
+        f"{voc.VOC}/ImageSets/Segmentation/val.txt": val,
+        f"{voc.SBD}/train.txt": train[::4] + val[::8] + others[::2],
+        f"{voc.SBD}/val.txt": val[4::8] + others[1::2],
+    }
+    for path, names in lists.items():
+        _file(raw / path).write_text("".join(f"{name}\n" for name in names))
+    in_sbd = {name for path, names in lists.items() if voc.SBD in path for name in names}
+    for name in train + val + others:
+        rng = np.random.default_rng(derive_seed(config.seed, "voc", name))
+        picture = snapshot(rng, turn(SUBJECTS, int(name[-6:])), config.size)
+        image, thing_HW = picture.finish()
+        value_T = np.array([voc.NAMES.index(label) for label in picture.labels], np.uint8)
+        if name not in others:
+            image.save(_file(raw / voc.VOC / f"JPEGImages/{name}.jpg"), quality=90)
+            mask = Image.fromarray(fine_mask(thing_HW, value_T))
+            mask.putpalette(PALETTE)
+            mask.save(_file(raw / voc.VOC / f"SegmentationClass/{name}.png"))
+        if name in in_sbd:
+            image.save(_file(raw / voc.SBD / f"img/{name}.jpg"), quality=90)
+            mask = coarse_mask(thing_HW, value_T, rng)
+            _file(raw / voc.SBD / f"cls/{name}.mat").write_bytes(mat(mask))
+
+
+def _file(path: Path) -> Path:
+    """The path, once there is a folder for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def fine_mask(thing_HW: np.ndarray, value_T: np.ndarray) -> np.ndarray:
+    """VOC's kind of mask, with a rim of void around each thing, on what is behind it.
+
+    Args:
+      thing_HW: which thing each pixel shows; those in front have the larger numbers.
+      value_T: the mask value of each thing, 0 for background.
+
+    Returns:
+      uint8 [H, W].
+    """
+    mask_HW = value_T[thing_HW]
+    front_HW = np.where(mask_HW > 0, thing_HW, -1)
+    next_HW = maximum_filter(front_HW, footprint=generate_binary_structure(2, connectivity=1))
+    mask_HW[next_HW > front_HW] = IGNORE_INDEX
+    return mask_HW
+
+
+def coarse_mask(thing_HW: np.ndarray, value_T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """SBD's kind of mask, without void: a loose polygon for each thing; small ones may lack it.
+
+    Args and return value are those of `fine_mask`.
+    """
+    mask = Image.new("L", thing_HW.shape[::-1])
+    for thing in np.flatnonzero(value_T):
+        y, x = np.nonzero(thing_HW == thing)
+        if len(x) == 0 or (len(x) < SMALL * thing_HW.size and rng.random() < OVERLOOKED):
+            continue
+        offset = (x - x.mean()) + 1j * (y - y.mean())
+        sector = (np.angle(offset) / (2 * np.pi) % 1 * CORNERS).astype(int) % CORNERS
+        reach = np.zeros(CORNERS)
+        np.maximum.at(reach, sector, np.abs(offset) + 0.5)
+        reach *= rng.normal(1.05, SLIP, CORNERS)
+        angle = (np.arange(CORNERS) + 0.5) * 2 * np.pi / CORNERS
+        outline = x.mean() + reach * np.cos(angle), y.mean() + reach * np.sin(angle)
+        points = np.stack(outline, axis=1).ravel().tolist()
+        ImageDraw.Draw(mask).polygon(points, fill=int(value_T[thing]))
+    return np.asarray(mask)
+
+
+def mat(mask_HW: np.ndarray) -> bytes:
+    """One of SBD's class files; its header has no date, so that equal masks are equal files."""
+    file = io.BytesIO()
+    scipy.io.savemat(file, {"GTcls": {"Segmentation": mask_HW}}, do_compression=True)
+    return MAT_HEADER + file.getvalue()[len(MAT_HEADER) :]
+
+
+def _draw_cityscapes(raw: Path, config: Draw) -> None:
+    """Images and labelIds masks, city by city; there are no coarse masks."""
+    id_of = {label.name: label.id for label in cityscapes.LABELS} | VOID_IDS
+    for subset, count in (("train", config.fine), ("val", config.val)):
+        for number in range(1, count + 1):
+            city = CITIES[subset][number % 3]
+            name = f"{city}_{number:06d}_000019"
+            rng = np.random.default_rng(derive_seed(config.seed, "cityscapes", name))
+            picture = street(rng, turn(EXTRAS, number), config.size)
+            image, thing_HW = picture.finish()
+            mask = Image.fromarray(np.array([id_of[x] for x in picture.labels], np.uint8)[thing_HW])
+            folder = f"{subset}/{city}/{name}"
+            image.save(_file(raw / f"leftImg8bit/{folder}{cityscapes.IMAGE}"), compress_level=1)
+            mask.save(_file(raw / f"gtFine/{folder}{cityscapes.MASK}"))

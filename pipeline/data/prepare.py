@@ -1,0 +1,175 @@
+"""From a source's samples to the prepared form, with every check on the way."""
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from pipeline.artifacts import commit_folder, fresh_folder, write_json
+from pipeline.config import DatasetConfig
+from pipeline.data.base import IGNORE_INDEX, ClassTable, Item, RawSample
+
+
+def prepare(name: str, source: ModuleType, raw: Path, out: Path, config: DatasetConfig) -> None:
+    """Writes `out`: `images/`, `masks/` and the `index.json` that `Prepared.open` reads.
+
+    An image keeps its file, byte for byte, unless it is higher than `config.height`; then it is
+    shrunk and written as PNG. A bad sample leaves `out` as it was.
+
+    Args:
+      name: of the data set.
+      source: a module of this package with `class_table` and `samples`.
+      raw: the folder that the source's `download` filled.
+      out: replaced whole.
+      config: `height` is read here, the rest by the source.
+
+    Raises:
+      ValueError: a sample that is no use; the message names the file.
+      OSError: `out` cannot be written.
+    """
+    classes = source.class_table(config, raw)
+    items: dict[str, list[Item]] = {"train": [], "val": []}
+    seen: set[str] = set()
+    with writing_to(out):
+        partial = fresh_folder(out)
+        for part in ("images", "masks"):
+            (partial / part).mkdir()
+    try:
+        samples = source.samples(raw, config)
+        for sample in tqdm(samples, desc=f"prepare {name}", unit=" images", disable=None):
+            check_id(sample, seen)
+            image = check_sample(sample, classes)
+            with writing_to(out):
+                items[sample.subset].append(write_item(sample, image, config.height, partial))
+        if empty := [subset for subset, found in items.items() if not found]:
+            raise ValueError(f"{raw}: no {empty[0]} image; expected at least one train and one val")
+        with writing_to(out):
+            write_index(partial / "index.json", name, classes, items)
+            commit_folder(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def writing_to(out: Path) -> Iterator[None]:
+    """Gives an OSError within, as of a full disk, a message that names `out` and the fix."""
+    try:
+        yield
+    except OSError as error:
+        message = (
+            f"{out} cannot be written ({error}); "
+            "free some disk space, or make its parent folder writable"
+        )
+        raise OSError(error.errno, message) from error
+
+
+def decode(path: Path) -> Image.Image:
+    """The whole image of a file; raises ValueError where it is missing, cut short or damaged."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path}: not an image that can be read ({error}); get it anew") from error
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Uint8 [H, W], the values of a single-channel PNG: grey levels or palette indices."""
+    image = decode(path)
+    if image.mode not in ("L", "P"):
+        raise ValueError(
+            f"{path}: a mask of mode {image.mode}; expected a single channel of 8 bits (mode L or "
+            "P) that holds class indices, not colours"
+        )
+    return np.asarray(image)
+
+
+def check_id(sample: RawSample, seen: set[str]) -> None:
+    """Raises ValueError unless the id is new and can name a file; adds it to `seen`."""
+    if "/" in sample.id or sample.id.startswith(".") or not sample.id:
+        raise ValueError(f"{sample.image}: id {sample.id!r}; expected a file name's stem")
+    if sample.id in seen:
+        raise ValueError(f"{sample.image}: id {sample.id!r} occurs twice; expected unique ids")
+    seen.add(sample.id)
+
+
+def check_sample(sample: RawSample, classes: ClassTable) -> Image.Image:
+    """The decoded image; raises ValueError unless image, mask and classes fit each other."""
+    image, mask = decode(sample.image), sample.mask
+    if mask is None:
+        if sample.subset == "val":
+            raise ValueError(f"{sample.image}: a validation image without a mask; add its mask")
+        return image
+    mask_file = sample.mask_file or f"mask of {sample.image}"
+    if mask.shape != (image.height, image.width):
+        raise ValueError(
+            f"{mask_file}: {mask.shape[1]}x{mask.shape[0]} pixels; expected "
+            f"{image.width}x{image.height}, the size of {sample.image}"
+        )
+    values = np.unique(mask)
+    if (wrong := values[(values >= len(classes)) & (values != IGNORE_INDEX)]).size:
+        raise ValueError(
+            f"{mask_file}: label {', '.join(map(str, wrong[:3]))}; "
+            f"expected 0 to {len(classes) - 1}, or {IGNORE_INDEX} to ignore the pixel"
+        )
+    return image
+
+
+def write_item(sample: RawSample, image: Image.Image, height: int | None, folder: Path) -> Item:
+    """Writes image and mask below `folder`: the image's own file, or both shrunk to `height`."""
+    mask, image_name, mask_name = sample.mask, f"images/{sample.id}", None
+    if height is not None and image.height > height:
+        image, mask = shrink(image, mask, height)
+        image_name += ".png"
+        image.save(folder / image_name)
+    else:
+        image_name += sample.image.suffix.lower()
+        shutil.copyfile(sample.image, folder / image_name)
+    if mask is not None:
+        mask_name = f"masks/{sample.id}.png"
+        Image.fromarray(mask).save(folder / mask_name)
+    return Item(sample.id, image_name, mask_name, image.height, image.width, sample.fine)
+
+
+def shrink(
+    image: Image.Image, mask: np.ndarray | None, height: int
+) -> tuple[Image.Image, np.ndarray | None]:
+    """Image and mask at `height`, the width in proportion.
+
+    A pixel of the image is the mean of its area, one of the mask is the nearest to its centre.
+    """
+    size = (max(1, round(image.width * height / image.height)), height)
+    image = image.convert("RGB").resize(size, Image.Resampling.BOX)
+    if mask is not None:
+        mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    return image, mask
+
+
+def write_index(
+    path: Path, name: str, classes: ClassTable, items: Mapping[str, Iterable[Item]]
+) -> None:
+    """Writes what `Prepared.open` reads, items sorted by id."""
+    named = zip(classes.names, classes.colors, strict=True)
+    index = {"name": name, "classes": [{"name": n, "color": c} for n, c in named]}
+    index["digest"] = digest(path.parent)
+    for subset, found in items.items():
+        index[subset] = [asdict(item) for item in sorted(found, key=attrgetter("id"))]
+    write_json(path, index)
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of the files below `folder`."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return total.hexdigest()

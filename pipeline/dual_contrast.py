@@ -1,0 +1,167 @@
+"""Dual contrastive learning with anchors (the paper, section 3.3): state and schedule.
+
+The equations are in `pipeline.losses.anchors` and `pipeline.losses.contrast`, the queue in
+`pipeline.memory`; here they become one module whose buffers survive an interruption.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.config import ConfigError, at_least, within
+from pipeline.data.base import IGNORE_INDEX
+from pipeline.losses.anchors import (
+    assign_anchors,
+    batch_prototypes,
+    optimize_anchors,
+    simplex_anchors,
+    update_prototypes,
+)
+from pipeline.losses.contrast import anchor_contrast, sample_per_class, similarity
+from pipeline.memory import FeatureBank, closest_to_anchor
+
+
+@dataclass(frozen=True)
+class ContrastConfig:
+    """Parameters of the dual contrastive loss; shares of training where a time is meant."""
+
+    loss: Literal["none", "anchor", "similarity", "both"] = "both"
+    students: tuple[Literal["gen", "pro"], ...] = ("gen",)
+    """Whose features it trains."""
+    pixels: tuple[Literal["labeled", "unlabeled"], ...] = ("labeled", "unlabeled")
+    source: Literal["aspp", "decoder"] = "aspp"
+    """What the projection head projects; the official code takes the decoder's features."""
+    dim: int = 256
+    tau: float = 0.5
+    anchors: Literal["optimized", "simplex"] = "optimized"
+    """Equation 12 minimised, or its closed form."""
+    count_positive_twice: bool = False
+    """Equation 15 to the letter: the sum runs over all anchors."""
+    alpha: float = 0.99
+    """EMA rate of the prototypes."""
+    bank_size: int = 256
+    """N: features kept for each class."""
+    phi: float = 0.95
+    """The teacher's probability of the true class above which a feature may enter the bank."""
+    top_k: int = 16
+    """Features that enter the bank for each class and step, the closest to its anchor."""
+    max_pixels_per_class: int = 1024
+    """Drawn for the loss from each class and batch."""
+    bank_from: float = 0.15
+    """Prototypes, assignment and bank begin."""
+    loss_from: float = 0.3
+    assign_until: float = 0.5
+    """Prototypes move and anchors are reassigned until then."""
+
+    def check(self, key: str) -> None:
+        """Shares, and a bank where the loss needs one."""
+        for name in ("phi", "alpha", "bank_from", "loss_from", "assign_until"):
+            within(key, name, getattr(self, name), 0.0, 1.0)
+        for name in ("dim", "top_k", "max_pixels_per_class"):
+            at_least(key, name, getattr(self, name), 1)
+        at_least(key, "bank_size", self.bank_size, 0)
+        if self.bank_size == 0 and self.loss in ("similarity", "both"):
+            raise ConfigError(
+                f"{key}.bank_size: 0 with {key}.loss {self.loss!r}; "
+                "expected loss 'none' or 'anchor': similarity compares with the bank"
+            )
+        if not self.bank_from <= self.loss_from or not self.bank_from < self.assign_until:
+            raise ConfigError(
+                f"{key}.bank_from: {self.bank_from}; expected at most {key}.loss_from "
+                f"({self.loss_from}) and less than {key}.assign_until ({self.assign_until})"
+            )
+
+
+class DualContrast(nn.Module):
+    """Anchors, prototypes, their assignment, and the bank of representative features."""
+
+    def __init__(
+        self, config: ContrastConfig, num_classes: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = num_classes
+        if config.anchors == "simplex":
+            anchor_CD = simplex_anchors(num_classes, config.dim, generator=generator)
+        else:
+            anchor_CD = optimize_anchors(
+                num_classes, config.dim, tau=config.tau, generator=generator
+            )
+        self.register_buffer("anchor_CD", anchor_CD)
+        self.register_buffer("prototype_CD", torch.zeros_like(anchor_CD))
+        self.register_buffer("seen_C", torch.zeros(num_classes, dtype=torch.bool))
+        self.register_buffer("assignment_C", torch.arange(num_classes))
+        self.bank = FeatureBank(num_classes, config.bank_size, config.dim)
+
+    @property
+    def class_anchor_CD(self) -> Tensor:
+        """v_sigma(c): the anchor of each class, in class order."""
+        return self.anchor_CD[self.assignment_C]
+
+    @torch.no_grad()
+    def observe(self, feature_PD: Tensor, label_P: Tensor, prob_P: Tensor, progress: float) -> None:
+        """Moves the prototypes, reassigns the anchors and fills the bank.
+
+        Args:
+          feature_PD: Gen-Teacher's projections of labelled pixels.
+          label_P: their true classes.
+          prob_P: the teacher's probability of the true class.
+          progress: share of training done.
+        """
+        if progress < self.config.bank_from or not len(label_P):
+            return
+        if progress < self.config.assign_until:
+            mean_CD, present_C = batch_prototypes(feature_PD, label_P, num_classes=self.num_classes)
+            prototype_CD, seen_C = update_prototypes(
+                self.prototype_CD, self.seen_C, mean_CD, present_C, alpha=self.config.alpha
+            )
+            self.prototype_CD.copy_(prototype_CD)
+            self.seen_C.copy_(seen_C)
+            self.assignment_C.copy_(assign_anchors(self.anchor_CD, prototype_CD, seen_C))
+        confident = prob_P > self.config.phi
+        feature_PD, label_P = feature_PD[confident], label_P[confident]
+        chosen = closest_to_anchor(feature_PD, label_P, self.class_anchor_CD, k=self.config.top_k)
+        self.bank.push(feature_PD[chosen], label_P[chosen])
+
+    def losses(
+        self, feature_PD: Tensor, label_P: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Equations 15 and 16, unweighted, those that `config.loss` asks for.
+
+        A class gives at most `max_pixels_per_class` pixels, drawn by `generator`.
+        """
+        index = sample_per_class(
+            label_P,
+            max_per_class=self.config.max_pixels_per_class,
+            num_classes=self.num_classes,
+            generator=generator,
+        )
+        feature_PD, label_P = feature_PD[index], label_P[index]
+        terms = {}
+        if self.config.loss in ("anchor", "both"):
+            terms["anchor"] = anchor_contrast(
+                feature_PD,
+                label_P,
+                self.class_anchor_CD,
+                tau=self.config.tau,
+                count_positive_twice=self.config.count_positive_twice,
+            )
+        if self.config.loss in ("similarity", "both"):
+            terms["similarity"] = similarity(
+                feature_PD, label_P, self.bank.bank_CQD, self.bank.filled_CQ
+            )
+        return terms
+
+
+def counted_pixels(feature_NDHW: Tensor, label_NHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Features of the counted pixels [P, D] and their labels [P].
+
+    Labels are brought to the features' size by nearest neighbour.
+    """
+    size = feature_NDHW.shape[-2:]
+    label_NHW = F.interpolate(label_NHW[:, None].float(), size=size, mode="nearest").long()[:, 0]
+    counted_NHW = label_NHW != IGNORE_INDEX
+    return feature_NDHW.movedim(1, -1)[counted_NHW], label_NHW[counted_NHW]

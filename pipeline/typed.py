@@ -1,0 +1,113 @@
+"""Plain data to frozen dataclasses, every field typed and checked.
+
+Every error names the key, what was found, and what is expected.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A parameter that cannot be used as it stands."""
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, and all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(found, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}known: {', '.join(known) or 'none'}"
+
+
+def at_least(key: str, name: str, value: float, low: float) -> None:
+    """Raises unless value >= low."""
+    if not value >= low:
+        raise ConfigError(f"{key}.{name}: {value}; expected at least {low}")
+
+
+def within(key: str, name: str, value: float, low: float, high: float) -> None:
+    """Raises unless low <= value <= high."""
+    if not low <= value <= high:
+        raise ConfigError(f"{key}.{name}: {value}; expected {low} to {high}")
+
+
+def from_mapping(cls: type[T], value: Any, key: str) -> T:
+    """A frozen dataclass from a mapping, every field typed and checked.
+
+    Args:
+      cls: the dataclass; its `check(key)`, if it has one, is called last.
+      value: what YAML gave.
+      key: dotted path of the mapping, for messages.
+    """
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key or 'top level'}: found {value!r}; expected a mapping")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for name in value:
+        if name not in fields:
+            raise ConfigError(f"{join(key, str(name))}: unknown; {did_you_mean(str(name), fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in value:
+            raise ConfigError(f"{join(key, name)}: missing; expected {describe(hints[name])}")
+    built = cls(**{name: convert(hints[name], value[name], join(key, name)) for name in value})
+    if hasattr(built, "check"):
+        built.check(key)
+    return built
+
+
+def join(key: str, name: str) -> str:
+    """The dotted path of `name` below `key`."""
+    return f"{key}.{name}" if key else name
+
+
+def convert(hint: Any, value: Any, key: str) -> Any:
+    """`value` as the annotated type, or a ConfigError; numbers are not made from text."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        inner = [a for a in args if a is not type(None)]
+        return None if value is None and len(inner) < len(args) else convert(inner[0], value, key)
+    if origin is Literal and value in args and type(value) in map(type, args):
+        return value
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(hint, value, key)
+    if origin is dict and isinstance(value, Mapping):
+        return {str(k): convert(args[1], v, join(key, str(k))) for k, v in value.items()}
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
+        if len(kinds) == len(value):
+            return tuple(
+                convert(k, v, f"{key}[{i}]")
+                for i, (k, v) in enumerate(zip(kinds, value, strict=True))
+            )
+    if hint is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    hint_text = " (write 5.0e-3 or 0.005)" if hint is float and isinstance(value, str) else ""
+    raise ConfigError(f"{key}: found {value!r}; expected {describe(hint)}{hint_text}")
+
+
+def describe(hint: Any) -> str:
+    """A type as a person would name it."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args))
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join("null" if a is type(None) else describe(a) for a in args)
+    if origin is tuple:
+        count = "" if args[-1] is Ellipsis else f" of {len(args)}"
+        return f"a list{count}, each {describe(args[0])}"
+    if origin is dict or dataclasses.is_dataclass(hint):
+        return "a mapping"
+    names = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
+    return names.get(hint, str(hint))

@@ -1,0 +1,21 @@
+"""Stage `split`: which training images keep their labels."""
+
+import sys
+
+from pipeline.artifacts import ROOT, Paths
+from pipeline.config import load_params
+from pipeline.data.base import Prepared
+from pipeline.data.splits import import_lists, make_split, write_split
+
+
+def main(key: str) -> None:
+    """Draws the split called `key`, or imports its published lists."""
+    params = load_params()
+    config, paths = params.splits[key], Paths(params.study)
+    prepared = Prepared.open(paths.prepared(config.dataset))
+    split = import_lists(prepared, config, ROOT) if config.labeled else make_split(prepared, config)
+    write_split(paths.split(key), split)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,182 @@
+"""What the trainer relies on, for every method."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pipeline.batch import Batch
+from pipeline.config import ConfigError, NetworkConfig, RecipeConfig
+from pipeline.methods import base
+from pipeline.seeding import seed_global
+
+NETWORK = NetworkConfig(
+    trunk="resnet10t",
+    weights="none",
+    trunk_stages=3,
+    low_level_channels=4,
+    aspp_channels=8,
+    decoder_channels=8,
+)
+RECIPE = RecipeConfig(crop=(32, 32), batch=2, steps=8, lr=0.05, network=NETWORK)
+EAGER = {"contrast": {"bank_from": 0.0, "loss_from": 0.0, "phi": 0.0, "dim": 24}}
+"""Every part of STPG at work from the first step."""
+SECTIONS = {"stpg": EAGER}
+
+
+@pytest.fixture(params=base.available())
+def name(request):
+    return request.param
+
+
+def make(name, num_classes=5, **overrides):
+    config = base.resolve(name, SECTIONS.get(name, {}), overrides, key="test")
+    return base.build(name, config, base.setting_of(RECIPE, num_classes, seed=3)).train()
+
+
+def make_batch(num_classes=5, *, step=0, num=2, size=(32, 32)):
+    draw = torch.Generator().manual_seed(100 + step)
+
+    def labels():
+        coarse = torch.randint(num_classes, (num, 1, size[0] // 8, size[1] // 8), generator=draw)
+        return torch.nn.functional.interpolate(coarse.float(), size)[:, 0].long()
+
+    return Batch(
+        image_l=torch.rand(num, 3, *size, generator=draw),
+        label_l=labels(),
+        image_u=torch.rand(num, 3, *size, generator=draw),
+        strong_u=torch.rand(2, num, 3, *size, generator=draw),
+        valid_u=torch.ones(num, *size, dtype=torch.bool),
+        truth_u=labels(),
+        seed=step,
+    )
+
+
+def run_steps(method, steps, optimizer=None, start=0):
+    optimizer = optimizer or torch.optim.SGD(method.param_groups(1e-4), lr=0.05, momentum=0.9)
+    totals = []
+    for step in range(start, start + steps):
+        seed_global(0, "step", step)
+        loss = sum(method.losses(make_batch(step=step), step / RECIPE.steps).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        method.after_update((step + 1) / RECIPE.steps)
+        totals.append(loss.item())
+    return totals, optimizer
+
+
+@pytest.mark.parametrize("num_classes", [2, 11, 21])
+def test_losses_are_finite_scalars(name, num_classes):
+    terms = make(name, num_classes).losses(make_batch(num_classes), 0.6)
+    assert terms
+    assert all(term.ndim == 0 and torch.isfinite(term) for term in terms.values())
+
+
+def test_every_trained_parameter_gets_gradient_and_no_other_has_one(name):
+    method = make(name)
+    run_steps(method, 2)
+    sum(method.losses(make_batch(step=2), 0.6).values()).backward()
+    for parameter_name, parameter in method.named_parameters():
+        trained = parameter.requires_grad
+        assert trained != ("teacher" in parameter_name), parameter_name
+        assert (parameter.grad is not None) == trained, parameter_name
+
+
+def test_training_lowers_the_loss_of_the_labelled_pixels(name):
+    method, batch = make(name), make_batch()
+    optimizer = torch.optim.SGD(method.param_groups(0.0), lr=0.05, momentum=0.9)
+    history = []
+    for _ in range(12):
+        terms = method.losses(batch, 0.0)
+        history.append(terms["supervised"].item())
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+    assert history[-1] < 0.8 * history[0]
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(name):
+    whole = make(name)
+    expected, _ = run_steps(whole, 6)
+    first = make(name)
+    head, optimizer = run_steps(first, 3)
+    states = copy.deepcopy((first.state_dict(), optimizer.state_dict()))
+    second = make(name)
+    second.load_state_dict(states[0])
+    optimizer = torch.optim.SGD(second.param_groups(1e-4), lr=0.05, momentum=0.9)
+    optimizer.load_state_dict(states[1])
+    tail, _ = run_steps(second, 3, optimizer, start=3)
+    assert head + tail == expected
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
+
+
+def test_the_predictor_gives_logits_of_the_images_size(name):
+    with torch.no_grad():
+        output = make(name).predictor().eval()(torch.rand(1, 3, 45, 70))
+    assert output.logits.shape == (1, 5, 45, 70)
+
+
+def test_it_never_reads_the_truth_of_the_unlabelled_images(name):
+    batch = make_batch()
+    hidden = replace(batch, truth_u=torch.full_like(batch.truth_u, 255))
+    totals = []
+    for each in (batch, hidden):
+        seed_global(0, "step")
+        totals.append(sum(make(name).losses(each, 0.6).values()).item())
+    assert totals[0] == totals[1]
+
+
+def test_a_batch_without_a_label_gives_finite_losses_and_gradients(name):
+    method, batch = make(name), make_batch()
+    batch = replace(batch, label_l=torch.full_like(batch.label_l, 255))
+    sum(method.losses(batch, 0.6).values()).backward()
+    grads = [p.grad for p in method.parameters() if p.grad is not None]
+    assert all(torch.isfinite(grad).all() for grad in grads)
+
+
+def test_an_unlabelled_batch_of_padding_alone_adds_nothing(name):
+    batch = make_batch()
+    batch = replace(batch, valid_u=torch.zeros_like(batch.valid_u))
+    terms = make(name).losses(batch, 0.6)
+    assert all(torch.isfinite(term) for term in terms.values())
+    assert all(term == 0 for key, term in terms.items() if key.startswith("unsupervised"))
+
+
+def test_losses_change_nothing_but_batch_statistics(name):
+    method = make(name)
+    run_steps(method, 2)
+    before = copy.deepcopy(method.state_dict())
+    method.losses(make_batch(step=2), 0.6)
+    changed = {k for k, v in method.state_dict().items() if not torch.equal(v, before[k])}
+    assert all(key.endswith(("running_mean", "running_var", "_tracked")) for key in changed)
+
+
+def test_weight_decay_spares_norms_and_biases(name):
+    decayed, spared = make(name).param_groups(0.1)
+    assert decayed["weight_decay"] == 0.1
+    assert spared["weight_decay"] == 0
+    assert min(p.ndim for p in decayed["params"]) == 4
+    assert max(p.ndim for p in spared["params"]) == 1
+
+
+def test_an_unknown_method_is_named_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"runs.a.method: no method 'spg'; did you mean 'stpg'"):
+        base.resolve("spg", {}, key="runs.a.method")
+
+
+def test_an_unknown_parameter_is_named_with_its_section():
+    with pytest.raises(ConfigError, match=r"methods.stpg.contrast.taus: unknown; did you mean"):
+        base.resolve("stpg", {"contrast": {"taus": 1.0}}, key="methods.stpg")
+
+
+def test_a_runs_own_parameters_lie_over_the_methods_section_at_every_depth():
+    config = base.resolve(
+        "stpg",
+        {"lambda_u": 0.7, "contrast": {"tau": 0.2}},
+        {"contrast": {"bank_size": 64}},
+        key="x",
+    )
+    assert (config.lambda_u, config.contrast.tau, config.contrast.bank_size) == (0.7, 0.2, 64)

@@ -1,0 +1,163 @@
+"""What makes STPG STPG: each idea, removed or reversed, must show."""
+
+import pytest
+import torch
+
+from pipeline.config import ConfigError
+from pipeline.losses.segmentation import PseudoLabel
+from pipeline.methods import base
+from pipeline.methods.stpg import Mixed, accuracy
+from tests.methods.test_contract import make, make_batch, run_steps
+
+
+def same(first, second):
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_students_start_apart_and_each_teacher_as_its_own_student():
+    method = make("stpg")
+    assert not torch.equal(
+        method.gen_student.network.classifier.weight, method.pro_student.network.classifier.weight
+    )
+    assert same(method.gen_teacher, method.gen_student)
+    assert not same(method.gen_teacher.network, method.pro_teacher.network)
+
+
+def test_each_teacher_follows_the_student_of_its_name():
+    method = make("stpg", teacher={"decay": 0.0})
+    run_steps(method, 2)
+    assert same(method.gen_teacher, method.gen_student)
+    assert same(method.pro_teacher, method.pro_student)
+
+
+def spoil(teacher):
+    """Makes a teacher see the last class everywhere, and surely."""
+    with torch.no_grad():
+        teacher.network.classifier.weight.zero_()
+        teacher.network.classifier.bias.copy_(torch.tensor([0.0, 0, 0, 0, 50]))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "taught", "spared"),
+    [
+        ("pro_teacher", "unsupervised_gen", "unsupervised_pro"),
+        ("gen_teacher", "unsupervised_pro", "unsupervised_gen"),
+    ],
+)
+def test_each_student_is_taught_by_the_other_modules_teacher(teacher, taught, spared):
+    plain, spoilt = make("stpg", selection="all"), make("stpg", selection="all")
+    spoil(getattr(spoilt, teacher))
+    before, after = (m.losses(make_batch(), 0.0) for m in (plain, spoilt))
+    assert before[taught] != after[taught]
+    assert before[spared] == after[spared]
+
+
+def test_only_selected_pixels_inside_the_images_train_the_professional_student():
+    method = make("stpg")
+    logits = torch.randn(2, 5, 32, 32, requires_grad=True)
+    label = torch.randint(5, (2, 32, 32))
+    valid = torch.ones(2, 32, 32, dtype=torch.bool)
+    valid[:, :8] = False
+    by_gen = PseudoLabel(label, torch.full((2, 32, 32), 0.5))
+    mixed = Mixed(torch.empty(0), valid, label, by_gen, by_gen)
+    method.professional(logits, mixed).backward()
+    trained = logits.grad.abs().sum(dim=1) > 0
+    assert not trained[:, :8].any()
+    share = trained.sum() / valid.sum()
+    assert share == pytest.approx(method.diagnostics["share_selected"].item())
+    assert 0.2 < share < 1
+
+
+@pytest.mark.parametrize("selection", ["all", "consistent", "consistent+low"])
+def test_the_selection_matters(selection):
+    usual, other = (run_steps(make("stpg", **o), 3)[0] for o in ({}, {"selection": selection}))
+    assert usual != other
+
+
+@pytest.mark.parametrize("loss", ["anchor", "similarity", "both", "none"])
+def test_the_contrast_has_the_terms_that_were_asked_for(loss):
+    method = make("stpg", contrast={"loss": loss})
+    run_steps(method, 3)
+    terms = method.losses(make_batch(step=3), 0.4)
+    assert (terms["anchor"] > 0) == (loss in ("anchor", "both"))
+    assert (terms["similarity"] > 0) == (loss in ("similarity", "both"))
+    assert (method.contrast is None) == (loss == "none")
+
+
+def test_the_bank_is_filled_from_the_general_teacher():
+    method = make("stpg")
+    batch = make_batch()
+    features = []
+    method.gen_teacher.projection.register_forward_hook(lambda *a: features.append(a[-1]))
+    method.losses(batch, 0.2)
+    method.after_update(0.2)
+    assert len(features) == 1
+    flat = features[0].movedim(1, -1).reshape(-1, 24)
+    kept = method.contrast.bank.bank_CQD[method.contrast.bank.filled_CQ]
+    assert len(kept) > 0
+    assert all((flat == row).all(dim=1).any() for row in kept)
+
+
+def test_the_projection_heads_learn():
+    method = make("stpg")
+    before = method.gen_student.projection[0].weight.clone()
+    run_steps(method, 3)
+    assert not torch.equal(before, method.gen_student.projection[0].weight)
+
+
+def test_warm_ups_hold_their_terms_back():
+    late = {"bank_from": 0.4, "loss_from": 0.5, "assign_until": 0.9}
+    method = make("stpg", unsupervised_from=0.5, contrast=late)
+    early, later = method.losses(make_batch(), 0.3), method.losses(make_batch(), 0.6)
+    for term in ("unsupervised_gen", "unsupervised_pro", "anchor"):
+        assert early[term] == 0 < later[term]
+    method.after_update(0.3)
+
+
+def test_without_unlabelled_weight_only_the_supervised_loss_remains():
+    terms = make("stpg", lambda_u=0.0, contrast={"loss": "none"}).losses(make_batch(), 0.6)
+    assert terms["supervised"] > 0
+    assert all(value == 0 for key, value in terms.items() if key != "supervised")
+
+
+def test_one_module_is_a_mean_teacher():
+    method = make("stpg", dual=False, selection="all", contrast={"loss": "none"})
+    terms = method.losses(make_batch(), 0.0)
+    assert method.pro_student is None
+    assert terms["unsupervised_gen"] > 0 == terms["unsupervised_pro"]
+
+
+def test_labels_are_mixed_as_the_images_are():
+    """Teachers that read off each pixel's class from its colour stay right about mixed images."""
+    method, batch = make("stpg"), make_batch()
+    mixed = method.mix_unlabeled(batch)
+    own = (mixed.image == batch.image_u).all(dim=1)
+    partner = (mixed.image == batch.image_u.roll(-1, 0)).all(dim=1)
+    assert (own | partner).all()
+    assert 0.1 < partner.float().mean() < 0.6
+    expected = torch.where(own, batch.truth_u, batch.truth_u.roll(-1, 0))
+    assert torch.equal(mixed.truth_NHW, expected)
+
+
+def test_accuracy_counts_known_pixels_only():
+    label = torch.tensor([[1, 1, 2, 3]])
+    truth = torch.tensor([[1, 2, 255, 3]])
+    among = torch.tensor([[True, True, True, False]])
+    assert accuracy(label, truth, among) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"dual": False}, "selection: 'consistent\\+high' with x.dual false; expected 'all'"),
+        ({"contrast": {"bank_size": 0}}, "bank_size: 0 with x.contrast.loss 'both'"),
+        ({"contrast": {"bank_from": 0.6}}, "bank_from: 0.6; expected at most"),
+        ({"selection": "high"}, "selection: found 'high'; expected one of all, consistent"),
+        ({"lambda_u": -1.0}, "lambda_u: -1.0; expected at least 0"),
+        ({"teacher": {"decay": 2.0}}, "teacher.decay: 2.0; expected 0.0 to 1.0"),
+    ],
+)
+def test_parameters_that_contradict_each_other_are_refused(parameters, message):
+    with pytest.raises(ConfigError, match=message):
+        base.resolve("stpg", parameters, key="x")

@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.artifacts import ROOT, Paths, commit_folder, fresh_folder, sha256_of, write_json
+
+
+def test_json_has_its_folder_made_and_its_keys_sorted(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    write_json(path, {"b": [1, None], "a": 0.5})
+    assert path.read_text() == '{\n "a": 0.5,\n "b": [\n  1,\n  null\n ]\n}\n'
+
+
+def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_replaces_the_old_one_whole(tmp_path):
+    final = tmp_path / "out"
+    for name in ("first", "second"):
+        partial = fresh_folder(final)
+        assert list(partial.iterdir()) == []
+        (partial / name).touch()
+        commit_folder(partial, final)
+    assert [p.name for p in final.iterdir()] == ["second"]
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_a_folder_that_is_not_committed_leaves_the_old_one(tmp_path):
+    final = tmp_path / "out"
+    commit_folder(fresh_folder(final), final)
+    (fresh_folder(final) / "left over").touch()
+    assert list(final.iterdir()) == []
+    assert list(fresh_folder(final).iterdir()) == []
+
+
+def test_the_old_folder_goes_only_when_the_new_one_is_in(tmp_path):
+    final = tmp_path / "out"
+    (fresh_folder(final) / "first").touch()
+    commit_folder(tmp_path / "out.partial", final)
+    with pytest.raises(FileNotFoundError):
+        commit_folder(tmp_path / "missing", final)
+    assert [path.name for path in tmp_path.rglob("first")] == ["first"]
+
+
+def outputs(stage: dict) -> list[str]:
+    """The paths that a stage of dvc.yaml makes."""
+    outs = stage.get("do", stage)["outs"]
+    return [out if isinstance(out, str) else next(iter(out)) for out in outs]
+
+
+def test_dvc_names_the_same_places():
+    paths, group = Paths("${study}", Path()), "${item.group}"
+    table = str(paths.tables() / "${key}")
+    want = {
+        "fingerprint": [str(paths.fingerprint("x").parent)],
+        "download": [str(paths.raw("${key}"))],
+        "prepare": [str(paths.prepared("${key}"))],
+        "split": [str(paths.split("${key}"))],
+        "train": [str(paths.run("${key}"))],
+        "evaluate": [str(paths.metrics(group, "${key}")), str(paths.record(group, "${key}"))],
+        "table": [f"{table}.md", f"{table}.csv"],
+        "summary": [str(paths.summary())],
+    }
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert {name: outputs(stages[name]) for name in want} == want
+
+
+def test_scratch_can_be_moved(tmp_path, monkeypatch):
+    monkeypatch.setenv("STPG_WORK", str(tmp_path))
+    assert Paths("mini").scratch() == tmp_path / "mini"
+    monkeypatch.setenv("STPG_WORK", "")
+    assert Paths("mini").scratch() == ROOT / ".work/mini"
+
+
+def test_a_hash_depends_on_values_and_not_on_the_order_of_keys():
+    assert sha256_of({"a": 1, "b": [2]}) == sha256_of({"b": [2], "a": 1})
+    different = [{"a": 1}, {"a": 2}, {"b": 1}, {"a": "1"}, [1, 2], [2, 1]]
+    assert len({sha256_of(value) for value in different}) == len(different)

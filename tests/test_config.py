@@ -1,0 +1,172 @@
+import copy
+
+import pytest
+import yaml
+
+from pipeline.artifacts import ROOT
+from pipeline.config import (
+    ConfigError,
+    DatasetConfig,
+    EvaluationConfig,
+    NetworkConfig,
+    Params,
+    load_params,
+    read_yaml,
+)
+from pipeline.typed import from_mapping
+
+STUDY = """
+study: tiny
+datasets:
+  voc: {source: voc, draw: {size: 64, fine: 8, coarse: 8, val: 4}}
+  camvid: {source: camvid}
+splits:
+  voc_8: {dataset: voc, protocol: blender, partition: 8}
+recipes:
+  voc:
+    crop: [64, 64]
+    batch: 2
+    steps: 10
+    lr: 1
+    network: {trunk: resnet18, weights: none}
+methods:
+  supervised: {}
+train: {}
+evaluation:
+  voc: {mode: whole}
+runs:
+  voc_8_supervised:
+    {group: voc, dataset: voc, split: voc_8, recipe: voc, method: supervised, seeds: [0]}
+tables:
+  voc: {group: voc}
+"""
+
+
+def changed(path: str, value: object) -> dict:
+    """The study above with one key set, as YAML would give it."""
+    study = yaml.safe_load(STUDY)
+    *above, last = path.split(".")
+    section = study
+    for name in above:
+        section = section[name]
+    section[last] = value
+    return study
+
+
+def test_a_small_study_is_read_with_its_defaults():
+    params = from_mapping(Params, yaml.safe_load(STUDY), "")
+    assert params.datasets["voc"].draw.seed == params.splits["voc_8"].seed == 0
+    assert params.recipes["voc"].lr == 1.0
+    assert params.recipes["voc"].network == NetworkConfig("resnet18", "none", 16, 5, 4, 48, 256)
+    assert params.evaluation["voc"] == EvaluationConfig("whole", 800, 2 / 3)
+    assert params.datasets["camvid"] == DatasetConfig("camvid", None, None, None)
+    assert params.runs["voc_8_supervised"].set == {}
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted(ROOT.glob("studies/*.yaml"))])
+def test_a_study_of_the_repository_is_valid(path):
+    params = load_params(path)
+    assert params.runs
+    if path.parent.name == "studies":
+        assert params.study == path.stem
+
+
+RUN = "runs.voc_8_supervised"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("splits.voc_8.dataset", "vov", "splits.voc_8.dataset: no 'vov'; did you mean 'voc'? "),
+        (f"{RUN}.dataset", "vov", f"{RUN}.dataset: no 'vov'; did you mean 'voc'? known: camvid, "),
+        (f"{RUN}.split", "voc_9", f"{RUN}.split: no 'voc_9'; did you mean 'voc_8'?"),
+        (f"{RUN}.recipe", "city", f"{RUN}.recipe: no 'city'; known: voc"),
+        (f"{RUN}.method", "stpg", f"{RUN}.method: no 'stpg'; known: supervised"),
+        (
+            f"{RUN}.dataset",
+            "camvid",
+            f"{RUN}.dataset: no 'camvid' in evaluation; known: voc",
+        ),
+        ("tables.voc.group", "vox", "tables.voc.group: no 'vox' in runs; did you mean 'voc'?"),
+        (f"{RUN}.seeds", [], f"{RUN}.seeds: []; expected distinct seeds"),
+        (f"{RUN}.seeds", [1, 1], f"{RUN}.seeds: [1, 1]; expected distinct seeds"),
+        (
+            "datasets.camvid.draw",
+            {"size": 64, "fine": 8, "coarse": 8, "val": 4},
+            "datasets.camvid.draw: camvid data cannot be drawn; expected source voc or cityscapes",
+        ),
+        ("datasets.voc.height", 0, "datasets.voc.height: 0; expected at least 32"),
+        ("datasets.voc.draw.size", 16, "datasets.voc.draw.size: 16; expected at least 32"),
+        ("datasets.voc.draw.fine", 0, "datasets.voc.draw.fine: 0; expected at least 1"),
+        ("datasets.voc.draw.coarse", -1, "datasets.voc.draw.coarse: -1; expected at least 0"),
+        ("datasets.voc.draw.val", 0, "datasets.voc.draw.val: 0; expected at least 1"),
+        ("splits.voc_8.partition", 0, "splits.voc_8.partition: 0; expected at least 1"),
+        (
+            "splits.voc_8.unlabeled",
+            "u.txt",
+            "splits.voc_8.unlabeled: 'u.txt' without splits.voc_8.labeled",
+        ),
+        ("recipes.voc.lr", "5e-3", "recipes.voc.lr: found '5e-3'; expected a number (write 5.0e-3"),
+        ("recipes.voc.lr", 0, "recipes.voc.lr: 0.0; expected a positive number"),
+        ("recipes.voc.batch", 1, "recipes.voc.batch: 1; expected at least 2"),
+        ("recipes.voc.steps", 0, "recipes.voc.steps: 0; expected at least 1"),
+        ("recipes.voc.flip", 1.5, "recipes.voc.flip: 1.5; expected 0.0 to 1.0"),
+        ("recipes.voc.ohem_threshold", 7, "recipes.voc.ohem_threshold: 7.0; expected 0.0 to 1.0"),
+        ("recipes.voc.ohem_min_kept", -1, "recipes.voc.ohem_min_kept: -1; expected at least 0"),
+        ("recipes.voc.crop", [64, 16], "recipes.voc.crop: [64, 16]; expected height and width >="),
+        ("recipes.voc.crop", [64], "recipes.voc.crop: found [64]; expected a list of 2, each an"),
+        ("recipes.voc.scales", [], "recipes.voc.scales: []; expected positive factors"),
+        ("recipes.voc.scales", [1, 0], "recipes.voc.scales: [1.0, 0.0]; expected positive"),
+        ("recipes.voc.network.output_stride", 4, "recipes.voc.network.output_stride: found 4; exp"),
+        ("recipes.voc.network.trunk_stages", 2, "recipes.voc.network.trunk_stages: 2; expected 3"),
+        ("recipes.voc.network.aspp_channels", 0, "recipes.voc.network.aspp_channels: 0; expected"),
+        ("recipes.voc.network.aspp_rates", [6, 0], "recipes.voc.network.aspp_rates[1]: 0; expect"),
+        ("train.momentum", 1.1, "train.momentum: 1.1; expected 0.0 to 1.0"),
+        ("train.weight_decay", -1, "train.weight_decay: -1.0; expected at least 0"),
+        ("train.threads", 0, "train.threads: 0; expected at least 1"),
+        ("train.checkpoint_every", 0, "train.checkpoint_every: 0; expected at least 1"),
+        ("evaluation.voc.window", 16, "evaluation.voc.window: 16; expected at least 32"),
+        ("evaluation.voc.stride", 0, "evaluation.voc.stride: 0.0; expected 0.05 to 1.0"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(path, value, message):
+    with pytest.raises(ConfigError) as error:
+        from_mapping(Params, changed(path, value), "")
+    assert str(error.value).startswith(message)
+
+
+def test_a_run_takes_only_splits_of_its_own_data_set():
+    study = changed(f"{RUN}.dataset", "camvid")
+    study["evaluation"]["camvid"] = {"mode": "whole"}
+    with pytest.raises(ConfigError) as error:
+        from_mapping(Params, study, "")
+    assert str(error.value) == (
+        f"{RUN}.split: voc_8 is a split of voc; expected one of camvid, the run's dataset"
+    )
+
+
+@pytest.mark.parametrize("section", ["datasets", "splits", "runs", "tables"])
+@pytest.mark.parametrize("name", ["Voc", "voc-8", "../voc", "voc.8", ""])
+def test_a_name_that_is_no_good_as_a_path_is_refused(section, name):
+    study = yaml.safe_load(STUDY)
+    study[section][name] = copy.deepcopy(next(iter(study[section].values())))
+    with pytest.raises(ConfigError) as error:
+        from_mapping(Params, study, "")
+    assert str(error.value) == f"{section}.{name}: expected a name of a-z, 0-9 and _ only"
+
+
+def test_an_error_names_the_file_once(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text("study: [1")
+    with pytest.raises(ConfigError, match=r"(?s)^some\.yaml: not valid YAML: .*line 1, column"):
+        read_yaml(path)
+    with pytest.raises(ConfigError, match=r"(?s)^some\.yaml: not valid YAML"):
+        load_params(path)
+    path.write_text("study: 1")
+    with pytest.raises(ConfigError, match=r"^some\.yaml: datasets: missing; expected a mapping$"):
+        load_params(path)
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path):
+    with pytest.raises(ConfigError, match=r"params\.yaml: no such file; `python -m stages\.study"):
+        load_params(tmp_path / "params.yaml")

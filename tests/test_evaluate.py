@@ -1,0 +1,117 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from pipeline.config import EvaluationConfig
+from pipeline.evaluate import evaluate, predict, predict_sliding, window_starts
+from pipeline.models.deeplab import DeepLabV3Plus, Output
+from pipeline.runtime import Runtime
+from pipeline.seeding import drawn_from, stream
+
+CPU = Runtime(torch.device("cpu"), None, channels_last=True)
+WHOLE = EvaluationConfig("whole")
+
+
+class Fake(nn.Module):
+    """A network of one function: image [N, 3, H, W] to logits; it keeps the sizes it saw."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+        self.seen = []
+
+    def forward(self, image):
+        self.seen.append(tuple(image.shape))
+        return Output(self.logits(image), None, None)
+
+
+def nearest(colors):
+    """Logits by how near a pixel's colour is to a class's."""
+    colors_C3 = torch.tensor(colors) / 255
+
+    def logits(image_N3HW):
+        far = image_N3HW[:, None] - colors_C3[None, :, :, None, None]
+        return -far.square().sum(dim=2)
+
+    return logits
+
+
+def image_of(height, width):
+    return torch.rand(1, 3, height, width, generator=stream(0, "image"))
+
+
+def test_the_windows_of_a_cityscapes_image():
+    # 1024 x 2048 pixels, window 800, step ceil(800 * 2 / 3) = 534: eight windows
+    assert window_starts(1024, 800, 2 / 3) == [0, 224]
+    assert window_starts(2048, 800, 2 / 3) == [0, 534, 1068, 1248]
+
+
+@given(st.integers(1, 400), st.integers(1, 100), st.floats(0.05, 1))
+def test_windows_cover_every_pixel_and_end_at_the_border(length, window, stride):
+    length = max(length, window)
+    starts = window_starts(length, window, stride)
+    assert starts[0] == 0
+    assert starts[-1] + window == length
+    assert starts == sorted(set(starts))
+    assert all(b - a <= window for a, b in pairwise(starts))
+
+
+def test_overlapping_windows_are_averaged_as_probabilities():
+    # window 4, step 2 over 6 columns; class 0 has probability .1 .2 .3 .4 from left to right
+    share = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    logits = torch.stack([share, 1 - share]).log()
+    network = Fake(lambda image: logits[None, :, None].expand(1, 2, 4, 4))
+    prob = predict_sliding(network, torch.zeros(1, 3, 4, 6), window=4, stride=0.5)
+    row = torch.tensor([0.1, 0.2, (0.3 + 0.1) / 2, (0.4 + 0.2) / 2, 0.3, 0.4])
+    torch.testing.assert_close(prob, torch.stack([row, 1 - row])[:, None].expand(2, 4, 6))
+    assert network.seen == [(1, 3, 4, 4)] * 2
+
+
+@pytest.mark.parametrize("size", [(5, 3), (5, 20), (20, 5), (8, 8), (11, 17)])
+def test_of_a_pixelwise_network_windows_change_nothing(size):
+    network = Fake(nearest([[250, 10, 10], [10, 250, 10], [10, 10, 250]]))
+    image = image_of(*size)
+    whole = predict(network, image, WHOLE)
+    network.seen.clear()
+    slid = predict_sliding(network, image, window=8, stride=0.7)
+    assert slid.shape == (3, *size)
+    torch.testing.assert_close(slid, whole)
+    assert set(network.seen) == {(1, 3, 8, 8)}
+    torch.testing.assert_close(slid.sum(dim=0), torch.ones(size))
+
+
+def test_one_window_of_the_image_s_size_is_the_whole_image(tiny_network):
+    with drawn_from(0, "network"):
+        network = DeepLabV3Plus(tiny_network, num_classes=3).eval()
+    image = image_of(48, 48)
+    with torch.inference_mode():
+        slid = predict(network, image, EvaluationConfig("sliding", window=48))
+        torch.testing.assert_close(slid, predict(network, image, WHOLE), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("config", [WHOLE, EvaluationConfig("sliding", 32, 0.5)])
+def test_a_network_that_is_always_right_fills_the_diagonal(tiny_prepared, config):
+    data = tiny_prepared(num_val=3, num_classes=4)
+    masks = [data.read_mask(item) for item in data.val]
+    network = Fake(nearest(data.classes.colors)).train()
+    got = evaluate(network, data, config, CPU, title="")
+    labels = np.concatenate([mask[mask != 255] for mask in masks])
+    assert got.tolist() == np.diag(np.bincount(labels, minlength=4)).tolist()
+    assert not network.training
+
+
+def test_rows_are_true_classes_and_columns_predicted_ones(tiny_prepared):
+    data = tiny_prepared(num_classes=3)
+
+    def always_two(image):
+        return torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1).expand(1, 3, *image.shape[-2:])
+
+    got = evaluate(Fake(always_two), data, WHOLE, CPU, title="")
+    labels = np.concatenate([data.read_mask(item).ravel() for item in data.val])
+    assert got[:, :2].sum() == 0
+    assert got[:, 2].tolist() == [(labels == c).sum() for c in range(3)]

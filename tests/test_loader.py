@@ -1,0 +1,113 @@
+import pytest
+import torch
+
+from pipeline.batch import Views
+from pipeline.config import NetworkConfig, RecipeConfig
+from pipeline.data.splits import Split
+from pipeline.loader import StepDataset, batches
+from tests.prepared import write_prepared
+
+RECIPE = RecipeConfig(
+    crop=(32, 32), batch=3, steps=12, lr=0.1, network=NetworkConfig("resnet10t", "none")
+)
+ALL = Views(unlabeled=True, strong=2)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_prepared(tmp_path / "tiny", num_train=7, num_val=1)
+
+
+def split_of(data, num_labeled):
+    ids = [item.id for item in data.train]
+    return Split(
+        "tiny", "drawn", "standard", 1, 0, tuple(ids[:num_labeled]), tuple(ids[num_labeled:])
+    )
+
+
+def dataset(data, num_labeled=2, views=ALL, seed=0):
+    return StepDataset(data, split_of(data, num_labeled), views, RECIPE, seed)
+
+
+def same(first, second):
+    return all(torch.equal(getattr(first, k), getattr(second, k)) for k in TENSORS)
+
+
+TENSORS = ("image_l", "label_l", "image_u", "strong_u", "valid_u", "truth_u")
+
+
+def test_a_batch_has_the_shapes_and_types_of_the_contract(data):
+    batch = dataset(data)[0]
+    shapes = {name: tuple(getattr(batch, name).shape) for name in TENSORS}
+    assert shapes == {
+        "image_l": (3, 3, 32, 32),
+        "label_l": (3, 32, 32),
+        "image_u": (3, 3, 32, 32),
+        "strong_u": (2, 3, 3, 32, 32),
+        "valid_u": (3, 32, 32),
+        "truth_u": (3, 32, 32),
+    }
+    assert (batch.label_l.dtype, batch.valid_u.dtype) == (torch.int64, torch.bool)
+    assert batch.image_l.min() >= 0
+    assert batch.image_l.max() <= 1
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_batches_depend_neither_on_workers_nor_on_where_a_run_resumes(data, workers):
+    steps = dataset(data)
+    resumed = list(batches(steps, start=9, workers=workers))
+    assert len(resumed) == 3
+    assert all(same(batch, dataset(data)[step]) for step, batch in enumerate(resumed, 9))
+    assert [b.seed for b in resumed] == [dataset(data)[s].seed for s in (9, 10, 11)]
+
+
+def test_seeds_give_other_batches(data):
+    assert not same(dataset(data, seed=0)[0], dataset(data, seed=1)[0])
+
+
+def test_every_image_is_seen_once_a_pass(data):
+    steps = dataset(data, num_labeled=2)
+    seen = [steps.unlabeled.index(item) for item in read_order(steps, 10)]
+    assert sorted(seen[:5]) == sorted(seen[5:]) == list(range(5))
+    assert seen[:5] != seen[5:]
+
+
+def read_order(steps, count):
+    order = []
+    read, steps.read = steps.read, lambda item: (order.append(item), read(item))[1]
+    for number in range(count):
+        steps.weak("unlabeled", steps.unlabeled, number)
+    return order
+
+
+def test_one_labelled_image_fills_a_batch_with_its_own_augmentations(data):
+    batch = dataset(data, num_labeled=1)[0]
+    assert len(batch.image_l) == 3
+    assert not torch.equal(batch.image_l[0], batch.image_l[1])
+
+
+def test_labelling_every_image_leaves_them_all_as_the_unlabelled_stream(data):
+    steps = dataset(data, num_labeled=7)
+    assert steps.unlabeled == steps.labeled == list(data.train)
+
+
+def test_a_method_that_wants_no_unlabelled_images_gets_empty_tensors(data):
+    batch = dataset(data, views=Views())[0]
+    assert tuple(batch.image_u.shape) == (0, 3, 32, 32)
+    assert tuple(batch.strong_u.shape) == (0, 0, 3, 32, 32)
+
+
+def test_the_strong_copies_keep_the_geometry_and_change_the_colours(data):
+    batch = dataset(data)[0]
+    assert not torch.equal(batch.strong_u[0], batch.strong_u[1])
+    assert not torch.equal(batch.strong_u[0], batch.image_u)
+    beyond = ~batch.valid_u[:, None].expand_as(batch.image_u)
+    assert torch.equal(batch.truth_u == 255, ~batch.valid_u) or beyond.any()
+
+
+def test_an_image_without_a_mask_is_all_ignored(tmp_path):
+    data = write_prepared(tmp_path / "t", num_train=4, num_val=1, unlabeled=2)
+    split = split_of(data, 2)
+    batch = StepDataset(data, split, ALL, RECIPE, 0)[0]
+    assert (batch.truth_u == 255).all()
+    assert batch.valid_u.any()

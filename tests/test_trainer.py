@@ -1,0 +1,179 @@
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from pipeline import trainer
+from pipeline.batch import Views
+from pipeline.checkpoint import load
+from pipeline.config import NetworkConfig, RecipeConfig, TrainConfig
+from pipeline.data.splits import Split
+from pipeline.methods import base
+from pipeline.runtime import set_up
+from pipeline.trainer import Interrupted, Job, polynomial_decay, train
+from tests.prepared import write_prepared
+
+NETWORK = NetworkConfig(
+    trunk="resnet10t",
+    weights="none",
+    trunk_stages=3,
+    low_level_channels=4,
+    aspp_channels=8,
+    decoder_channels=8,
+)
+STPG = {"contrast": {"bank_from": 0.1, "loss_from": 0.2, "phi": 0.0, "dim": 16}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_prepared(tmp_path_factory.mktemp("data") / "tiny", num_train=6, num_val=1)
+
+
+@pytest.fixture
+def runtime():
+    return set_up(TrainConfig(threads=1))
+
+
+def make_job(folder, data, *, method="stpg", steps=10, seed=0, every=4):
+    ids = [item.id for item in data.train]
+    return Job(
+        title="test",
+        method=method,
+        method_config=base.resolve(method, STPG if method == "stpg" else {}, key="m"),
+        recipe=RecipeConfig(crop=(32, 32), batch=2, steps=steps, lr=0.05, network=NETWORK),
+        train=TrainConfig(threads=1, log_every=2, checkpoint_every=every),
+        data=data,
+        split=Split("tiny", "drawn", "standard", 2, 0, tuple(ids[:3]), tuple(ids[3:])),
+        seed=seed,
+        record={"run": "test", "seed": seed},
+        folder=folder,
+    )
+
+
+def interrupt_at(monkeypatch, step, number):
+    """Sends this process a signal while it computes the given step."""
+    usual = trainer.update
+
+    def update(method, optimizer, batch, current, job, runtime):
+        if current == step:
+            os.kill(os.getpid(), number)
+        return usual(method, optimizer, batch, current, job, runtime)
+
+    monkeypatch.setattr(trainer, "update", update)
+
+
+def crash_at(monkeypatch, step):
+    """Ends the training without any tidying up, as kill -9 would, when it reaches the step."""
+    usual = trainer.update
+
+    def update(method, optimizer, batch, current, job, runtime):
+        if current == step:
+            raise KeyboardInterrupt
+        return usual(method, optimizer, batch, current, job, runtime)
+
+    monkeypatch.setattr(trainer, "update", update)
+
+
+def content(folder):
+    model = load(folder / "model.pt")
+    return model["network"], (folder / "log.jsonl").read_text()
+
+
+def assert_same_training(first, second):
+    (network, log), (other_network, other_log) = content(first), content(second)
+    assert log == other_log
+    assert network.keys() == other_network.keys()
+    for key, value in network.items():
+        assert torch.equal(value, other_network[key]), key
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_state_and_the_resumed_training_has_the_same_bits(
+    tmp_path, data, runtime, monkeypatch, number
+):
+    train(make_job(tmp_path / "whole", data), runtime)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5, number)
+        with pytest.raises(Interrupted, match="stopped at step 6 of 10"):
+            train(make_job(tmp_path / "cut", data), runtime)
+    assert not (tmp_path / "cut/model.pt").exists()
+    train(make_job(tmp_path / "cut", data), runtime)
+    assert_same_training(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_crash_falls_back_to_the_last_state_and_ends_in_the_same_bits(
+    tmp_path, data, runtime, monkeypatch
+):
+    train(make_job(tmp_path / "whole", data), runtime)
+    with monkeypatch.context() as patch:
+        crash_at(patch, 7)
+        with pytest.raises(KeyboardInterrupt):
+            train(make_job(tmp_path / "cut", data), runtime)
+    assert load(tmp_path / "cut/state.pt")["step"] == 4
+    train(make_job(tmp_path / "cut", data), runtime)
+    assert_same_training(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path, data, runtime):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(make_job(tmp_path / name, data, seed=seed), runtime)
+    assert_same_training(tmp_path / "a", tmp_path / "b")
+    assert content(tmp_path / "a")[1] != content(tmp_path / "c")[1]
+
+
+def test_the_end_leaves_a_model_a_record_and_a_log_and_no_state(tmp_path, data, runtime):
+    train(make_job(tmp_path, data), runtime)
+    assert {p.name for p in tmp_path.iterdir()} == {"model.pt", "record.json", "log.jsonl"}
+    model = load(tmp_path / "model.pt")
+    assert model["config"] == {"run": "test", "seed": 0}
+    assert [c["name"] for c in model["classes"]] == list(data.classes.names)
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["seconds_per_step"] > 0
+    assert record["peak_memory_gib"] > 0
+
+
+def test_the_log_has_every_term_the_rate_and_what_the_method_reports(tmp_path, data, runtime):
+    train(make_job(tmp_path, data), runtime)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 10]
+    last = lines[-1]
+    terms = [last[f"loss_{t}"] for t in ("supervised", "unsupervised_gen", "unsupervised_pro")]
+    terms += [last["loss_anchor"], last["loss_similarity"]]
+    assert last["loss"] == pytest.approx(sum(terms), rel=1e-5)
+    assert last["lr"] == pytest.approx(0.05 * (1 - 9 / 10) ** 0.9)
+    assert {"share_selected", "accuracy_selected", "accuracy_gen_teacher"} <= last.keys()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_term_that_is_not_finite_stops_the_run_with_its_name_and_step(
+    tmp_path, data, runtime, monkeypatch, bad
+):
+    class Broken(base.MethodBase):
+        views = Views()
+
+        def __init__(self, config, setting):
+            super().__init__(config, setting)
+            self.weight = torch.nn.Parameter(torch.ones(1, 1))
+
+        def losses(self, batch, progress):
+            worse = bad if progress >= 0.3 else 1.0
+            return {"good": self.weight.sum(), "broken": self.weight.sum() * worse}
+
+    monkeypatch.setattr(trainer, "build", lambda name, config, setting: Broken(config, setting))
+    with pytest.raises(FloatingPointError, match=r"step 3: loss terms not finite: {'broken': "):
+        train(make_job(tmp_path, data, method="supervised"), runtime)
+    assert not (tmp_path / "model.pt").exists()
+
+
+def test_the_decay_by_hand():
+    assert polynomial_decay(0, 100, 0.9) == 1
+    assert polynomial_decay(50, 100, 1.0) == 0.5
+    assert polynomial_decay(75, 100, 2.0) == 0.0625
+
+
+def test_a_damaged_state_is_named(tmp_path, data, runtime):
+    (tmp_path / "state.pt").write_bytes(b"not a state")
+    with pytest.raises(ValueError, match=r"state.pt \(11 bytes\) is not a readable file"):
+        train(make_job(tmp_path, data), runtime)
