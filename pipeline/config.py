@@ -123,6 +123,10 @@ class RecipeConfig:
     steps: int
     lr: float
     network: NetworkConfig
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """The paper's SGD; AdamW learns small networks in few steps."""
+    warm_up: int = 0
+    """Steps in which the learning rate rises to `lr`, beside the polynomial decay."""
     labeled_loss: Literal["cross_entropy", "ohem"] = "cross_entropy"
     """Of the labelled pixels; the paper says cross-entropy, its code uses OHEM on Cityscapes."""
     ohem_threshold: float = 0.7
@@ -138,6 +142,7 @@ class RecipeConfig:
             raise ConfigError(f"{key}.crop: {list(self.crop)}; expected height and width >= 32")
         at_least(key, "batch", self.batch, 2)
         at_least(key, "steps", self.steps, 1)
+        at_least(key, "warm_up", self.warm_up, 0)
         for name in ("flip", "ohem_threshold"):
             within(key, name, getattr(self, name), 0.0, 1.0)
         at_least(key, "ohem_min_kept", self.ohem_min_kept, 0)

@@ -66,12 +66,7 @@ def train(job: Job, runtime: Runtime) -> None:
     setting = setting_of(job.recipe, len(job.data.classes), job.seed)
     method = build(job.method, job.method_config, setting)
     method.to(runtime.device, memory_format=runtime.memory_format).train()
-    optimizer = torch.optim.SGD(
-        method.param_groups(job.train.weight_decay),
-        lr=job.recipe.lr,
-        momentum=job.train.momentum,
-        foreach=True,
-    )
+    optimizer = optimizer_of(job, method)
     start, seconds = resume(job, method, optimizer)
     log = Log(job.folder / "log.jsonl", start)
     dataset = StepDataset(job.data, job.split, method.views, job.recipe, job.seed)
@@ -93,6 +88,18 @@ def train(job: Job, runtime: Runtime) -> None:
     finish(job, method, runtime, time.monotonic() - began)
 
 
+def optimizer_of(job: Job, method: MethodBase) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, whose first beta is the momentum."""
+    groups, lr, momentum = (
+        method.param_groups(job.train.weight_decay),
+        job.recipe.lr,
+        job.train.momentum,
+    )
+    if job.recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), foreach=True)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, foreach=True)
+
+
 def update(
     method: MethodBase,
     optimizer: torch.optim.Optimizer,
@@ -104,6 +111,7 @@ def update(
     """One optimiser step; returns its log entry, tensors still on the device."""
     steps = job.recipe.steps
     rate = job.recipe.lr * polynomial_decay(step, steps, job.train.power)
+    rate *= min(1.0, (step + 1) / max(job.recipe.warm_up, 1))
     for group in optimizer.param_groups:
         group["lr"] = rate
     seed_global(job.seed, "step", step)

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -165,6 +166,24 @@ def test_a_term_that_is_not_finite_stops_the_run_with_its_name_and_step(
     with pytest.raises(FloatingPointError, match=r"step 3: loss terms not finite: {'broken': "):
         train(make_job(tmp_path, data, method="supervised"), runtime)
     assert not (tmp_path / "model.pt").exists()
+
+
+def test_adamw_resumes_in_the_same_bits_and_warms_up(tmp_path, data, runtime, monkeypatch):
+    def job(folder):
+        usual = make_job(folder, data)
+        return replace(usual, recipe=replace(usual.recipe, optimizer="adamw", warm_up=5, lr=0.01))
+
+    train(job(tmp_path / "whole"), runtime)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            train(job(tmp_path / "cut"), runtime)
+    train(job(tmp_path / "cut"), runtime)
+    assert_same_training(tmp_path / "whole", tmp_path / "cut")
+    lines = (tmp_path / "whole/log.jsonl").read_text().splitlines()
+    rates = [json.loads(line)["lr"] for line in lines]
+    assert rates[0] == pytest.approx(0.01 * 2 / 5 * 0.9**0.9)
+    assert rates[2] == pytest.approx(0.01 * 0.5**0.9)
 
 
 def test_the_decay_by_hand():

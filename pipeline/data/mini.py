@@ -32,6 +32,8 @@ VOID_IDS = {"ego vehicle": 1, "static": 4}
 PALETTE = [channel for value in range(256) for channel in voc.palette_color(value)]
 MAT_HEADER = b"MATLAB 5.0 MAT-file, drawn".ljust(116)
 
+SLIVER = 0.005
+"""What is seen of a thing is not asked for if it is a smaller part of the picture."""
 CORNERS = 24
 """Of a coarse outline."""
 SLIP = 0.06
@@ -103,7 +105,7 @@ def _file(path: Path) -> Path:
 
 
 def fine_mask(thing_HW: np.ndarray, value_T: np.ndarray) -> np.ndarray:
-    """VOC's kind of mask, with a rim of void around each thing, on what is behind it.
+    """VOC's kind of mask: void is a rim around each thing, on what is behind it, and slivers.
 
     Args:
       thing_HW: which thing each pixel shows; those in front have the larger numbers.
@@ -114,6 +116,8 @@ def fine_mask(thing_HW: np.ndarray, value_T: np.ndarray) -> np.ndarray:
     """
     mask_HW = value_T[thing_HW]
     front_HW = np.where(mask_HW > 0, thing_HW, -1)
+    area_T = np.bincount(thing_HW.ravel(), minlength=len(value_T))
+    mask_HW[(area_T < SLIVER * thing_HW.size)[front_HW] & (front_HW >= 0)] = IGNORE_INDEX
     next_HW = maximum_filter(front_HW, footprint=generate_binary_structure(2, connectivity=1))
     mask_HW[next_HW > front_HW] = IGNORE_INDEX
     return mask_HW

@@ -40,11 +40,11 @@ SUBJECTS = {
     ),
     "boat": Subject((things.sailing_boat, things.motor_boat), (0.5, 0.9), ("water",)),
     "bottle": Subject((things.bottle,), (0.5, 0.95), ("room",)),
-    "bus": Subject((things.bus_side, things.bus_front), (0.4, 0.75), ("street",)),
+    "bus": Subject((things.bus_side, things.bus_front), (0.35, 0.65), ("street",)),
     "car": Subject((things.car_side, things.car_behind), (0.3, 0.55), ("street", "meadow")),
     "person": Subject((things.person,), (0.5, 0.95), ("street", "meadow", "room", "water")),
     "pottedplant": Subject((things.pottedplant,), (0.5, 0.95), ("room", "street")),
-    "tvmonitor": Subject((things.tvmonitor,), (0.4, 0.75), ("room",)),
+    "tvmonitor": Subject((things.tvmonitor,), (0.35, 0.65), ("room",)),
 }
 
 
@@ -100,7 +100,7 @@ def snapshot(rng: np.random.Generator, name: str, size: int) -> Canvas:
     for k in np.argsort(feet):
         label, subject, scale = cast[k]
         tall = size * scale * rng.uniform(*subject.height)
-        x, foot = rng.uniform(0.15, 0.85) * width, max(feet[k], tall)
+        x, foot = rng.uniform(0.2, 0.8) * width, max(feet[k], tall)
         stretch = rng.choice((-1, 1)) * rng.uniform(0.85, 1.2)
         view = subject.views[rng.integers(len(subject.views))]
         view(canvas.thing(label, x, foot, tall, rng.normal(0, 0.06), stretch))

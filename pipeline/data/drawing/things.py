@@ -163,15 +163,15 @@ def sailing_boat(pen: Pen) -> None:
 
 
 def motor_boat(pen: Pen) -> None:
-    """A cabin with windows and a funnel."""
+    """A cabin with windows, a funnel and an aerial."""
     hull, trim, glass = map(pen.pick, ("paint", "pale", "glass"))
-    pen.box(trim, -0.55, 0.35, 0.35, 0.72)
-    for x in (-0.45, -0.15, 0.12):
-        pen.box(glass, x, 0.48, x + 0.17, 0.64)
-    pen.line(pen.pick("metal"), 0.05, -0.2, 0.7, -0.2, 1)
-    pen.box(hull * 0.8, -0.05, 0.72, 0.12, 0.9)
-    pen.fill(hull, -1.05, 0.42, 1.2, 0.46, 0.85, 0, -0.9, 0)
-    pen.line(trim, 0.05, -1, 0.32, 1.1, 0.35)
+    pen.line(pen.pick("metal"), 0.03, -0.15, 0.5, -0.15, 0.9)
+    pen.box(trim, -0.38, 0.25, 0.25, 0.52)
+    for x in (-0.32, -0.11, 0.08):
+        pen.box(glass, x, 0.33, x + 0.13, 0.46)
+    pen.box(hull * 0.8, -0.03, 0.52, 0.09, 0.66)
+    pen.fill(hull, -0.72, 0.3, 0.84, 0.33, 0.6, 0, -0.62, 0)
+    pen.line(trim, 0.03, -0.7, 0.23, 0.78, 0.25)
 
 
 def bottle(pen: Pen) -> None:
