@@ -1,7 +1,7 @@
 """Draws the embedded data sets: small pictures in the files and folders of the published ones.
 
 Every picture has a random stream of its own, named by its id, so it does not depend on how many
-others are drawn. Both sets have frequent and rare classes.
+others are drawn. Both sets have frequent classes and rare ones.
 """
 
 import io

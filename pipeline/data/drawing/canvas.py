@@ -1,11 +1,14 @@
 """A canvas that paints a picture, and with the same strokes a map of the things in it."""
 
 import colorsys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+
+T = TypeVar("T")
 
 SUPERSAMPLE = 4
 """The picture is painted this many times larger, then averaged; the map takes a middle point."""
@@ -43,6 +46,11 @@ MATERIALS = {
 CIRCLE = np.array([(np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, 20, endpoint=False)])
 Color = np.ndarray
 """RGB, float [3], 0 to 255; beyond is clipped when it is painted."""
+
+
+def one_of(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """A random one, each as likely."""
+    return options[rng.integers(len(options))]
 
 
 class Canvas:
@@ -150,7 +158,7 @@ class Pen:
 
     def pick(self, *materials: str) -> Color:
         """A random colour of one of these `MATERIALS`, each as likely."""
-        low, high = np.array(MATERIALS[materials[self.rng.integers(len(materials))]])
+        low, high = np.array(MATERIALS[one_of(self.rng, materials)])
         hsv = low + (high - low) * self.rng.random(3)
         return 255 * np.array(colorsys.hsv_to_rgb(*hsv.tolist()))
 
@@ -189,3 +197,7 @@ class Pen:
         for brush, fill in zip(self.canvas.brushes, (ink, self.index), strict=True):
             for row in rows if fill is not None else ():
                 getattr(brush, shape)(row, fill=fill, **options)
+
+
+Painter = Callable[[Pen], None]
+"""Draws one thing, each time a little different."""

@@ -1,12 +1,11 @@
 """Snapshots in the manner of PASCAL VOC: a thing in surroundings that suit it, among clutter."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.data.drawing import scenery, things
-from pipeline.data.drawing.canvas import Canvas, Pen
+from pipeline.data.drawing.canvas import Canvas, Painter, one_of
 
 ASPECTS = ((1.0, 1.0), (4 / 3, 1.0), (1.0, 4 / 3))
 """Width and height of a picture, in units of its shorter side; each as likely."""
@@ -21,16 +20,16 @@ CLUTTER = 1.2
 CLUTTER_HEIGHT = (0.12, 0.35)
 """In units of the shorter side."""
 
-Painter = Callable[[Pen], None]
-
 
 @dataclass(frozen=True)
 class Subject:
-    """A class: its views, its height in units of the shorter side, and where it belongs."""
+    """What is shown of a class."""
 
     views: tuple[Painter, ...]
     height: tuple[float, float]
+    """Smallest and largest, in units of the shorter side."""
     homes: tuple[str, ...]
+    """The scenes that it belongs to."""
 
 
 SUBJECTS = {
@@ -65,11 +64,7 @@ SCENES = {
         "sky", "leaf", (0.3, 0.55), (scenery.tree, scenery.hill), (scenery.fir, scenery.stone)
     ),
     "room": Scene(
-        "wall",
-        "wood",
-        (0.5, 0.75),
-        (scenery.picture,),
-        (scenery.crate, scenery.stone, scenery.pot),
+        "wall", "wood", (0.5, 0.75), (scenery.picture,), (scenery.crate, scenery.stone, scenery.pot)
     ),
     "sky": Scene("sky", "sky", (0.3, 0.5), (scenery.cloud,), (scenery.cloud,)),
     "street": Scene(
@@ -83,17 +78,14 @@ SCENES = {
 
 def snapshot(rng: np.random.Generator, name: str, size: int) -> Canvas:
     """A picture of a thing of class `name`, maybe with others; `size` is its shorter side."""
-    width, height = (round(size * side) for side in ASPECTS[rng.integers(len(ASPECTS))])
+    width, height = (round(size * side) for side in one_of(rng, ASPECTS))
     canvas = Canvas(width, height, rng)
     homes = SUBJECTS[name].homes if rng.random() < AT_HOME else tuple(SCENES)
-    scene = SCENES[homes[rng.integers(len(homes))]]
+    scene = SCENES[one_of(rng, homes)]
     horizon = _backdrop(canvas, scene)
+    others = [other for other, prob in COMPANIONS.items() if rng.random() < prob]
     cast = [(name, SUBJECTS[name], 1.0)]
-    cast += [
-        (other, SUBJECTS[other], COMPANION_SCALE)
-        for other, prob in COMPANIONS.items()
-        if rng.random() < prob
-    ]
+    cast += [(other, SUBJECTS[other], COMPANION_SCALE) for other in others]
     clutter = Subject(scene.clutter, CLUTTER_HEIGHT, homes=())
     cast += [("background", clutter, 1.0)] * rng.poisson(CLUTTER)
     feet = rng.uniform(horizon + 0.05 * height, height, len(cast))
@@ -102,8 +94,8 @@ def snapshot(rng: np.random.Generator, name: str, size: int) -> Canvas:
         tall = size * scale * rng.uniform(*subject.height)
         x, foot = rng.uniform(0.2, 0.8) * width, max(feet[k], tall)
         stretch = rng.choice((-1, 1)) * rng.uniform(0.85, 1.2)
-        view = subject.views[rng.integers(len(subject.views))]
-        view(canvas.thing(label, x, foot, tall, rng.normal(0, 0.06), stretch))
+        paint = one_of(rng, subject.views)
+        paint(canvas.thing(label, x, foot, tall, rng.normal(0, 0.06), stretch))
     return canvas
 
 
@@ -116,7 +108,7 @@ def _backdrop(canvas: Canvas, scene: Scene) -> float:
         color = pen.pick(material)
         canvas.fade(color, color * rng.uniform(0.75, 1.25), y0, y1)
     for _ in range(rng.poisson(3)):
-        view = scene.skyline[rng.integers(len(scene.skyline))]
         tall = rng.uniform(0.15, 0.6) * horizon
-        view(canvas.thing("background", rng.uniform(0, width), horizon, tall))
+        paint = one_of(rng, scene.skyline)
+        paint(canvas.thing("background", rng.uniform(0, width), horizon, tall))
     return horizon

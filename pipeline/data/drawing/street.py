@@ -1,6 +1,5 @@
 """Streets in the manner of Cityscapes, seen from a car: a road between pavements and facades."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,22 +7,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipeline.data.drawing import scenery, things
-from pipeline.data.drawing.canvas import Canvas, Pen
+from pipeline.data.drawing.canvas import Canvas, Painter, one_of
 
 BUILT = 0.7
 """How often a block has a building; else it is green."""
-CROWD = {"car": 1.5, "person": 1.3, "tree": 0.6, "lamp": 0.8, "traffic sign": 0.25, "bin": 0.2}
+CROWD = {"car": 1.5, "person": 1.5, "tree": 0.6, "lamp": 0.8, "traffic sign": 0.25, "bin": 0.2}
 """Mean number of each of these `PROPS`."""
 EYE = 1.5
 """Height of the camera, in metres."""
 FAR = 50.0
-"""Where the street ends, in metres."""
+"""Distance at which the street ends, in metres."""
 BLURRED = 30.0
-"""From where windows are too small to be seen."""
+"""Distance beyond which windows are too small to be seen."""
 DEPTH = 1.4
 """Props stand up to this many times farther than where they come into sight."""
 NEAR = 3.0
-"""Where it is already below and beside the picture."""
+"""Distance at which the street is below and beside the picture."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Part:
     label: str
     metres: float
     """Height of the frame that its views fill."""
-    views: tuple[Callable[[Pen], None], ...]
+    views: tuple[Painter, ...]
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ PROPS = {
     "bus": Prop("road", 8, (Part("bus", 3, (things.bus_side, things.bus_front)),)),
     "car": Prop("road", 7, (Part("car", 1.5, (things.car_side, things.car_behind)),)),
     "lamp": Prop("curb", 8, (Part("pole", 6, (scenery.lamp,)),)),
-    "person": Prop("pavement", 6, (Part("person", 1.9, (things.person,)),)),
+    "person": Prop("pavement", 6, (Part("person", 2, (things.person,)),)),
     "rider": Prop("road", 4.5, (BICYCLE, Part("rider", 2, (things.rider,)))),
     "traffic light": Prop("curb", 7, (MAST, Part("traffic light", 3.5, (things.traffic_light,)))),
     "traffic sign": Prop("curb", 7, (MAST, SIGN)),
@@ -74,7 +73,7 @@ class View:
     curb: float
     """From the middle of the road to its edge, in metres."""
     front: float
-    """From there to the facades."""
+    """From the middle of the road to the facades."""
 
     def at(self, x: ArrayLike, y: ArrayLike, z: ArrayLike) -> np.ndarray:
         """Points in pixels, [..., 2]; z has the result's shape, x and y broadcast to it."""
@@ -104,8 +103,8 @@ def street(rng: np.random.Generator, extra: str | None, size: int) -> Canvas:
     for side in (-view.front, view.front):
         for z0, z1 in _blocks(rng):
             (_building if rng.random() < BUILT else _green)(canvas, view, side, z0, z1)
-    if extra == "fence":
-        _fence(canvas, view, rng.choice((-1, 1)) * 0.98 * view.front)
+        if extra == "fence":
+            _fence(canvas, view, 0.98 * side)
     names = [name for name, mean in CROWD.items() for _ in range(rng.poisson(mean))]
     _populate(canvas, view, names + [extra] * (extra in PROPS))
     hood = canvas.plane("ego vehicle")
@@ -178,10 +177,10 @@ def _fence(canvas: Canvas, view: View, x: float) -> None:
     paint, z0 = pen.pick("pale", "metal", "wood"), pen.rng.uniform(6, 9)
     z1 = z0 + pen.rng.uniform(8, 16)
     post = np.arange(z0, z1, 0.9)
-    pen.fill_all(None, view.wall(x, 0, 1.6, z0, z1))
+    pen.fill_all(None, view.wall(x, 0, 1.8, z0, z1))
     pen.fill_all(paint * 0.9, view.wall(x, 0.3, 0.55, z0, z1))
-    pen.fill_all(paint * 0.9, view.wall(x, 1.15, 1.4, z0, z1))
-    pen.fill_all(paint, view.wall(x, 0, 1.6, post, post + 0.5))
+    pen.fill_all(paint * 0.9, view.wall(x, 1.3, 1.55, z0, z1))
+    pen.fill_all(paint, view.wall(x, 0, 1.8, post, post + 0.5))
 
 
 def _populate(canvas: Canvas, view: View, names: list[str]) -> None:
@@ -201,6 +200,6 @@ def _populate(canvas: Canvas, view: View, names: list[str]) -> None:
         column, foot = view.at(x, 0, z)
         lean, stretch = rng.normal(0, 0.015), rng.choice((-1, 1)) * rng.uniform(0.9, 1.15)
         for part in prop.parts:
-            paint = part.views[rng.integers(len(part.views))]
             tall = part.metres * view.focal / z
+            paint = one_of(rng, part.views)
             paint(canvas.thing(part.label, column, foot, tall, lean, stretch))
