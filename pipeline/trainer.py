@@ -80,7 +80,7 @@ def train(job: Job, runtime: Runtime) -> None:
             done = step + 1
             if done % job.train.log_every == 0 or done == steps:
                 log.write(entry, method.diagnostics)
-                bar.set_postfix(loss=f"{log.last['loss']:.3f}")
+                bar.set_postfix(loss=f"{log.last['loss']:.3f}", refresh=False)
             if done % job.train.checkpoint_every == 0 or stopped:
                 save_state(job, method, optimizer, done, time.monotonic() - began)
             if stopped:
@@ -90,11 +90,8 @@ def train(job: Job, runtime: Runtime) -> None:
 
 def optimizer_of(job: Job, method: MethodBase) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW, whose first beta is the momentum."""
-    groups, lr, momentum = (
-        method.param_groups(job.train.weight_decay),
-        job.recipe.lr,
-        job.train.momentum,
-    )
+    groups, lr = method.param_groups(job.train.weight_decay), job.recipe.lr
+    momentum = job.train.momentum
     if job.recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), foreach=True)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, foreach=True)
@@ -111,7 +108,8 @@ def update(
     """One optimiser step; returns its log entry, tensors still on the device."""
     steps = job.recipe.steps
     rate = job.recipe.lr * polynomial_decay(step, steps, job.train.power)
-    rate *= min(1.0, (step + 1) / max(job.recipe.warm_up, 1))
+    if step < job.recipe.warm_up:
+        rate *= (step + 1) / job.recipe.warm_up
     for group in optimizer.param_groups:
         group["lr"] = rate
     seed_global(job.seed, "step", step)

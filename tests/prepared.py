@@ -1,4 +1,4 @@
-"""Small prepared data sets, written file by file."""
+"""A small network, and small prepared data sets written file by file."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.config import NetworkConfig
 from pipeline.data.base import Prepared
+
+NETWORK = NetworkConfig(
+    trunk="resnet10t",
+    weights="none",
+    trunk_stages=3,
+    low_level_channels=4,
+    aspp_channels=8,
+    decoder_channels=8,
+)
 
 
 def write_prepared(

@@ -9,21 +9,13 @@ import torch
 from pipeline import trainer
 from pipeline.batch import Views
 from pipeline.checkpoint import load
-from pipeline.config import NetworkConfig, RecipeConfig, TrainConfig
+from pipeline.config import RecipeConfig, TrainConfig
 from pipeline.data.splits import Split
 from pipeline.methods import base
 from pipeline.runtime import set_up
 from pipeline.trainer import Interrupted, Job, polynomial_decay, train
-from tests.prepared import write_prepared
+from tests.prepared import NETWORK, write_prepared
 
-NETWORK = NetworkConfig(
-    trunk="resnet10t",
-    weights="none",
-    trunk_stages=3,
-    low_level_channels=4,
-    aspp_channels=8,
-    decoder_channels=8,
-)
 STPG = {"contrast": {"bank_from": 0.1, "loss_from": 0.2, "phi": 0.0, "dim": 16}}
 
 

@@ -7,18 +7,11 @@ import pytest
 import torch
 
 from pipeline.batch import Batch
-from pipeline.config import ConfigError, NetworkConfig, RecipeConfig
+from pipeline.config import ConfigError, RecipeConfig
 from pipeline.methods import base
 from pipeline.seeding import seed_global
+from tests.prepared import NETWORK
 
-NETWORK = NetworkConfig(
-    trunk="resnet10t",
-    weights="none",
-    trunk_stages=3,
-    low_level_channels=4,
-    aspp_channels=8,
-    decoder_channels=8,
-)
 RECIPE = RecipeConfig(crop=(32, 32), batch=2, steps=8, lr=0.05, network=NETWORK)
 EAGER = {"contrast": {"bank_from": 0.0, "loss_from": 0.0, "phi": 0.0, "dim": 24}}
 """Every part of STPG at work from the first step."""
