@@ -16,9 +16,9 @@ setup: .venv/.done ## the environment in .venv, from requirements-dev.txt
 repro: setup ## the active study, from raw data to tables
 	dvc repro
 
-smoke: setup ## the smoke study: every stage, a few steps
-	python -m stages.study use smoke
-	dvc repro
+smoke: setup ## the smoke study: every stage, a few steps; then the former study again
+	study=$$(python -m stages.study name); python -m stages.study use smoke; \
+	trap 'python -m stages.study use $$study' EXIT; dvc repro && python -m pipeline.check
 
 test: setup ## the tests that take a minute
 	python -m pytest

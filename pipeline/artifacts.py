@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,47 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as sorted, indented JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes `value` as sorted, indented JSON, whole or not at all; a nan is a ValueError."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file, whole or not at all; an OSError names it and the fix."""
     partial = path.with_name(path.name + ".partial")
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(text)
+            os.replace(partial, path)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
+
+
+@contextmanager
+def writing_to(out: Path) -> Iterator[None]:
+    """Gives an OSError within, as of a full disk, a message that names `out` and the fix."""
     try:
-        partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-        os.replace(partial, path)
+        yield
+    except OSError as error:
+        message = (
+            f"{out} cannot be written ({error}); "
+            "free some disk space, or make its parent folder writable"
+        )
+        raise OSError(error.errno, message) from error
+
+
+@contextmanager
+def replacing(final: Path) -> Iterator[Path]:
+    """An empty folder to fill, which then takes the place of `final`; removed if that fails."""
+    with writing_to(final):
+        partial = fresh_folder(final)
+    try:
+        yield partial
+        with writing_to(final):
+            commit_folder(partial, final)
     finally:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def fresh_folder(final: Path) -> Path:
@@ -55,6 +90,10 @@ class Paths:
     def prepared(self, dataset: str) -> Path:
         """`pipeline.data.base.Prepared`."""
         return self.root / "data/prepared" / dataset
+
+    def lists(self) -> Path:
+        """Published lists of labelled images."""
+        return self.root / "data/lists"
 
     def split(self, split: str) -> Path:
         """`pipeline.data.splits.Split` as JSON."""

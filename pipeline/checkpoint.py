@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+PATIENCE = 8.0
+"""Seconds to wait for a lock; workers look for their parent every 5."""
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -52,14 +56,20 @@ def save_model(
 def sole_owner(folder: Path) -> Iterator[None]:
     """Holds `folder` for this process; raises RuntimeError if another one holds it.
 
-    Killing `dvc repro` can leave its training process alive; a second one must not join it.
+    Killing `dvc repro` can leave its training process alive; a second one must not join it. Of a
+    killed training the loader's workers hold the lock until they notice, so it is waited for.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(
-                f"another process is training in {folder}: wait for it, or stop it"
-            ) from None
+        give_up = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise RuntimeError(
+                        f"another process is training in {folder}: wait for it, or stop it"
+                    ) from None
+            time.sleep(0.1)
         yield

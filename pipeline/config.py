@@ -61,6 +61,10 @@ class DatasetConfig:
             raise ConfigError(
                 f"{key}.draw: {self.source} data cannot be drawn; expected source voc or cityscapes"
             )
+        if self.draw is not None and self.source == "cityscapes" and self.draw.coarse:
+            raise ConfigError(
+                f"{key}.draw.coarse: {self.draw.coarse}; expected 0: a street has fine masks only"
+            )
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class SplitConfig:
     """k of 1/k: ceil(N / k) images are labelled."""
     seed: int = 0
     labeled: str | None = None
-    """A published list of the labelled images to use instead of drawing one."""
+    """A published list of the labelled images, below data/lists/, instead of drawing one."""
     unlabeled: str | None = None
     """Its list of unlabelled images; by default all the rest."""
 
@@ -102,6 +106,8 @@ class NetworkConfig:
     aspp_channels: int = 256
     aspp_rates: tuple[int, ...] = (6, 12, 18)
     decoder_channels: int = 256
+    align_corners: bool = True
+    """Of the upsampling: true as in the field; false fits crops of whole strides (64, 128)."""
 
     def check(self, key: str) -> None:
         """Sizes that make a network."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config import ConfigError, at_least, within
@@ -156,12 +155,30 @@ class DualContrast(nn.Module):
         return terms
 
 
-def counted_pixels(feature_NDHW: Tensor, label_NHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Features of the counted pixels [P, D] and their labels [P].
+def at_cells(value_NHW: Tensor, size: torch.Size, *, align_corners: bool) -> Tensor:
+    """The values of those pixels that lie where feature cells do: [N, *size].
 
-    Labels are brought to the features' size by nearest neighbour.
+    Args:
+      size: rows and columns of the features.
+      align_corners: whether the network's upsampling puts the first and the last cell on the
+        image's border, or each in the middle of its share of the image.
     """
-    size = feature_NDHW.shape[-2:]
-    label_NHW = F.interpolate(label_NHW[:, None].float(), size=size, mode="nearest").long()[:, 0]
+    index = [
+        cell_positions(cells, pixels, align_corners=align_corners).to(value_NHW.device)
+        for cells, pixels in zip(size, value_NHW.shape[-2:], strict=True)
+    ]
+    return value_NHW[:, index[0][:, None], index[1]]
+
+
+def cell_positions(num_cells: int, num_pixels: int, *, align_corners: bool) -> Tensor:
+    """Int64 [num_cells]: the pixel nearest to each cell's place, along one side."""
+    cell = torch.arange(num_cells, dtype=torch.float64)
+    if align_corners:
+        return (cell * (num_pixels - 1) / max(num_cells - 1, 1)).round().long()
+    return ((cell + 0.5) * num_pixels / num_cells).floor().long()
+
+
+def counted_pixels(feature_NDHW: Tensor, label_NHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Features of the counted pixels [P, D] and their labels [P]; both have one size."""
     counted_NHW = label_NHW != IGNORE_INDEX
     return feature_NDHW.movedim(1, -1)[counted_NHW], label_NHW[counted_NHW]

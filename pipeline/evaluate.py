@@ -5,14 +5,17 @@ from itertools import product
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.augment.geometric import FILL
 from pipeline.config import EvaluationConfig
 from pipeline.data.base import Prepared
 from pipeline.metrics import confusion_matrix
 from pipeline.progress import progress
 from pipeline.runtime import Runtime
+
+MULTIPLE = 32
+"""The largest output stride."""
 
 
 @torch.inference_mode()
@@ -41,9 +44,17 @@ def evaluate(
 
 
 def predict(network: nn.Module, image_1CHW: Tensor, config: EvaluationConfig) -> Tensor:
-    """Class probabilities [C, H, W] of one image in [0, 1], as `config.mode` says."""
+    """Class probabilities [C, H, W] of one image in [0, 1], as `config.mode` says.
+
+    A whole image is padded to whole strides, so that every pixel lies in its feature cell as in a
+    training crop.
+    """
     if config.mode == "whole":
-        return network(image_1CHW).logits[0].float().softmax(dim=0)
+        height, width = image_1CHW.shape[-2:]
+        image_1CHW = pad(
+            image_1CHW, -(-height // MULTIPLE) * MULTIPLE, -(-width // MULTIPLE) * MULTIPLE
+        )
+        return network(image_1CHW).logits[0, :, :height, :width].float().softmax(dim=0)
     return predict_sliding(network, image_1CHW, config.window, config.stride)
 
 
@@ -57,8 +68,7 @@ def predict_sliding(network: nn.Module, image_1CHW: Tensor, window: int, stride:
       float32 [C, H, W].
     """
     height, width = image_1CHW.shape[-2:]
-    padding = (0, max(window - width, 0), 0, max(window - height, 0))
-    image_1CHW = F.pad(image_1CHW, padding)
+    image_1CHW = pad(image_1CHW, max(window, height), max(window, width))
     total, count = 0, image_1CHW.new_zeros(image_1CHW.shape[-2:])
     for top, left in product(
         window_starts(image_1CHW.shape[-2], window, stride),
@@ -71,6 +81,14 @@ def predict_sliding(network: nn.Module, image_1CHW: Tensor, window: int, stride:
         total[:, rows, columns] += prob_CHW
         count[rows, columns] += 1
     return (total / count)[:, :height, :width]
+
+
+def pad(image_1CHW: Tensor, height: int, width: int) -> Tensor:
+    """The image at the upper left of one of this size, the rest as beyond a training crop."""
+    size = (*image_1CHW.shape[:2], height, width)
+    padded = image_1CHW.new_tensor(FILL).div(255)[:, None, None].expand(size).clone()
+    padded[..., : image_1CHW.shape[-2], : image_1CHW.shape[-1]] = image_1CHW
+    return padded
 
 
 def window_starts(length: int, window: int, stride: float) -> list[int]:

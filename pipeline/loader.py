@@ -4,6 +4,7 @@ Image number k of a stream is the same whatever the number of workers and wherev
 interrupted: its place in the order and its augmentation are drawn from named seeds.
 """
 
+import signal
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -98,6 +99,12 @@ def stack(tensors: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> 
     return torch.stack(tensors) if tensors else torch.empty((0, *shape), dtype=dtype)
 
 
+def leave_interrupts_to_the_trainer(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the trainer stops its workers itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def batches(dataset: StepDataset, *, start: int, workers: int) -> Iterator[Batch]:
     """The batches from step `start` to the recipe's last one."""
     loader = DataLoader(
@@ -105,6 +112,7 @@ def batches(dataset: StepDataset, *, start: int, workers: int) -> Iterator[Batch
         batch_size=None,
         sampler=range(start, len(dataset)),
         num_workers=workers,
+        worker_init_fn=leave_interrupts_to_the_trainer,
         generator=torch.Generator().manual_seed(derive_seed(dataset.seed, "workers")),
     )
     return iter(loader)

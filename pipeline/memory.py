@@ -59,7 +59,8 @@ def closest_to_anchor(feature_PD: Tensor, label_P: Tensor, anchor_CD: Tensor, *,
       anchor_CD: unit vectors in the order of the classes.
 
     Returns:
-      int64, at most k * C long: class by class, the closest first.
+      int64, at most k * C long: class by class, the closest last, so that it is the newest of a
+      queue.
     """
     cosine_P = (unit(feature_PD) * anchor_CD[label_P]).sum(dim=1)
-    return top_per_class(cosine_P, label_P, k=k, num_classes=len(anchor_CD))
+    return top_per_class(cosine_P, label_P, k=k, num_classes=len(anchor_CD)).flip(0)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.artifacts import write_json, write_text
 from pipeline.batch import Batch
 from pipeline.checkpoint import load, save, save_model
 from pipeline.config import RecipeConfig, TrainConfig
@@ -71,16 +72,17 @@ def train(job: Job, runtime: Runtime) -> None:
     log = Log(job.folder / "log.jsonl", start)
     dataset = StepDataset(job.data, job.split, method.views, job.recipe, job.seed)
     steps = job.recipe.steps
-    loop = batches(dataset, start=start, workers=job.train.workers)
-    bar = progress(loop, job.title, unit="step", initial=start, total=steps)
     began = time.monotonic() - seconds
-    with stop_signals() as stopped:
+    with stop_signals() as received:
+        loop = batches(dataset, start=start, workers=job.train.workers)
+        bar = progress(loop, job.title, unit="step", initial=start, total=steps)
         for step, batch in enumerate(bar, start):
             entry = update(method, optimizer, batch, step, job, runtime)
             done = step + 1
             if done % job.train.log_every == 0 or done == steps:
                 log.write(entry, method.diagnostics)
                 bar.set_postfix(loss=f"{log.last['loss']:.3f}", refresh=False)
+            stopped = bool(received)  # once: another may come in between
             if done % job.train.checkpoint_every == 0 or stopped:
                 save_state(job, method, optimizer, done, time.monotonic() - began)
             if stopped:
@@ -138,8 +140,7 @@ class Log:
         self.path = path
         self.last: dict[str, float] = {}
         kept = path.read_text().splitlines(keepends=True) if start and path.exists() else []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(x for x in kept if x.endswith("\n") and within(x, start)))
+        write_text(path, "".join(x for x in kept if x.endswith("\n") and within(x, start)))
 
     def write(self, entry: dict[str, Any], diagnostics: dict[str, Tensor]) -> None:
         """Appends the entry and the method's diagnostics; what is nan becomes null."""
@@ -183,7 +184,7 @@ def finish(job: Job, method: MethodBase, runtime: Runtime, seconds: float) -> No
         "seconds_per_step": round(seconds / job.recipe.steps, 5),
         "peak_memory_gib": round(runtime.peak_memory_gib(), 3),
     }
-    (job.folder / "record.json").write_text(json.dumps(job.record | measured, indent=1))
+    write_json(job.folder / "record.json", job.record | measured)
     network = {k: v.cpu().contiguous() for k, v in method.predictor().state_dict().items()}
     names, colors = job.data.classes.names, job.data.classes.colors
     classes = [{"name": n, "color": list(c)} for n, c in zip(names, colors, strict=True)]

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from pipeline.artifacts import ROOT, Paths, commit_folder, fresh_folder
+from pipeline.artifacts import ROOT, Paths, replacing
 from pipeline.config import load_params
 from pipeline.data import mini
 
@@ -13,15 +13,14 @@ from pipeline.data import mini
 def main(key: str) -> None:
     """Fills data/raw/<key>."""
     params = load_params()
-    config, final = params.datasets[key], Paths(params.study).raw(key)
-    raw = fresh_folder(final)
-    if config.draw:
-        mini.draw(config.source, raw, config.draw)
-    else:
-        source = importlib.import_module(f"pipeline.data.{config.source}")
-        sources = Path(os.environ.get("STPG_DATA", ROOT / "data/sources"))
-        source.download(raw, sources / (config.folder or source.FOLDER))
-    commit_folder(raw, final)
+    config = params.datasets[key]
+    with replacing(Paths(params.study).raw(key)) as raw:
+        if config.draw:
+            mini.draw(config.source, raw, config.draw)
+        else:
+            source = importlib.import_module(f"pipeline.data.{config.source}")
+            sources = Path(os.environ.get("STPG_DATA") or ROOT / "data/sources")
+            source.download(raw, sources / (config.folder or source.FOLDER))
 
 
 if __name__ == "__main__":

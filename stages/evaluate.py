@@ -32,6 +32,8 @@ def main(key: str) -> None:
         confusion_CC = evaluate(
             network, data, params.evaluation[run.dataset], runtime, title=f"{key} seed {seed}"
         )
+        if not confusion_CC.any():
+            raise ValueError(f"{data.root}: every pixel of its validation masks is ignored")
         iou_C = iou_per_class(confusion_CC)
         results.append(
             {
@@ -47,7 +49,7 @@ def main(key: str) -> None:
         {
             "run": key,
             "method": run.method,
-            "split": run.split,
+            "split": records[0]["split"],
             "dataset": run.dataset,
             "classes": list(data.classes.names),
             "seeds": results,

@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.artifacts import ROOT, Paths
+from pipeline.artifacts import Paths
 from pipeline.config import load_params
 from pipeline.data.base import Prepared
 from pipeline.data.splits import import_lists, make_split, write_split
@@ -13,7 +13,10 @@ def main(key: str) -> None:
     params = load_params()
     config, paths = params.splits[key], Paths(params.study)
     prepared = Prepared.open(paths.prepared(config.dataset))
-    split = import_lists(prepared, config, ROOT) if config.labeled else make_split(prepared, config)
+    if config.labeled:
+        split = import_lists(prepared, config, paths.lists())
+    else:
+        split = make_split(prepared, config)
     write_split(paths.split(key), split)
 
 

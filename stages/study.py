@@ -1,4 +1,4 @@
-"""Which study is in place: `python -m stages.study [show | use NAME]`.
+"""Which study is in place: `python -m stages.study [show | name | use NAME]`.
 
 A study is a pair, complete parameters and their lock. The active pair is params.yaml and
 dvc.lock; the others wait in studies/ as NAME.yaml and NAME.lock.
@@ -61,7 +61,7 @@ def use(name: str, root: Path = ROOT) -> None:
 def main() -> None:
     """Shows or switches the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", nargs="?", choices=("show", "use"), default="show")
+    parser.add_argument("action", nargs="?", choices=("show", "name", "use"), default="show")
     parser.add_argument("name", nargs="?", help="with use: the study to put in place")
     arguments = parser.parse_args()
     if arguments.action == "use":
@@ -69,6 +69,9 @@ def main() -> None:
             parser.error(f"use which study? known: {', '.join(sorted(known()))}")
         use(arguments.name)
         load_params()
+    if arguments.action == "name":
+        print(active())
+        return
     for name, path in sorted(known().items()):
         mark = "*" if path.name == "params.yaml" else " "
         params = load_params(path)

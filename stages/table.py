@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.artifacts import ROOT, Paths
+from pipeline.artifacts import ROOT, Paths, write_text
 from pipeline.config import load_params, read_yaml
 from pipeline.report.results import read_classes, read_seeds
 from pipeline.report.tables import TableSpec, compare, per_class, to_markdown
@@ -18,20 +18,21 @@ def main(key: str) -> None:
     folder = paths.metrics(params.tables[key].group, "").parent
     seeds, classes = read_seeds(folder), read_classes(folder)
     table = compare(spec, seeds)
-    paths.tables().mkdir(parents=True, exist_ok=True)
-    table.to_csv(paths.tables() / f"{key}.csv", index=False)
-    counts = seeds.groupby("run")["seed"].count()
-    measured = ", ".join(f"{run} {n}" for run, n in counts.items())
+    write_text(paths.tables() / f"{key}.csv", table.to_csv(index=False))
+    measured = ", ".join(
+        f"{run}: {len(rows)}, {rows['family'].iloc[0]} split" for run, rows in seeds.groupby("run")
+    )
     text = [
         f"# {spec.title}: mIoU (%), study `{params.study}`",
         described["notes"].get(params.study, ""),
         f"Published: {spec.source}. Measured: mean ± sample standard deviation over seeds, last "
-        f"step of training, validation images ({measured}).",
+        "step of training, validation images; in brackets the images with labels. Seeds of "
+        f"{measured}.",
         to_markdown(table),
         "## IoU of each class (%)",
         to_markdown(per_class(spec, seeds, classes)),
     ]
-    (paths.tables() / f"{key}.md").write_text("\n\n".join(filter(None, text)) + "\n")
+    write_text(paths.tables() / f"{key}.md", "\n\n".join(filter(None, text)) + "\n")
 
 
 if __name__ == "__main__":

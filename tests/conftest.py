@@ -1,18 +1,15 @@
 """What several tests share: one thread, a tiny network, a tiny data set."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from pipeline.config import NetworkConfig
-from pipeline.data.base import IGNORE_INDEX, ClassTable, Item, Prepared
-from pipeline.data.prepare import write_index
-
-COLORS = ((40, 40, 40), (220, 60, 60), (60, 220, 60), (60, 60, 220), (220, 220, 60))
+from pipeline.data.base import Prepared
+from tests.prepared import make_prepared
 
 
 @pytest.fixture(autouse=True)
@@ -36,46 +33,5 @@ def tiny_network() -> NetworkConfig:
 
 @pytest.fixture
 def tiny_prepared(tmp_path: Path) -> Callable[..., Prepared]:
-    """Makes data sets that can be learnt: a class is a colour, with noise.
-
-    Images are 32 to 48 pixels high and wide, of 4 x 4 blocks; their first row is unlabelled. The
-    last `num_unmasked` training images have no mask.
-    """
-
-    def make(
-        num_train: int = 6,
-        num_val: int = 2,
-        num_classes: int = 3,
-        num_unmasked: int = 0,
-        name: str = "tiny",
-    ) -> Prepared:
-        root, rng = tmp_path / name, np.random.default_rng(0)
-        classes = ClassTable(tuple(f"class{c}" for c in range(num_classes)), COLORS[:num_classes])
-        for folder in ("images", "masks"):
-            (root / folder).mkdir(parents=True)
-        items = {
-            "train": [
-                write_item(root, f"t{i}", rng, classes, masked=i < num_train - num_unmasked)
-                for i in range(num_train)
-            ],
-            "val": [write_item(root, f"v{i}", rng, classes) for i in range(num_val)],
-        }
-        write_index(root / "index.json", name, classes, items)
-        return Prepared.open(root)
-
-    return make
-
-
-def write_item(
-    root: Path, id: str, rng: np.random.Generator, classes: ClassTable, masked: bool = True
-) -> Item:
-    """Writes one image, and its mask if it is to have one."""
-    block = rng.integers(8, 13, size=2)
-    mask = np.kron(rng.integers(len(classes), size=(4, 4)), np.ones(block)).astype(np.uint8)
-    image = np.array(classes.colors)[mask] + rng.normal(0, 10, (*mask.shape, 3))
-    mask[0] = IGNORE_INDEX
-    item = Item(id, f"images/{id}.png", f"masks/{id}.png" if masked else None, *mask.shape)
-    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / item.image)
-    if item.mask is not None:
-        Image.fromarray(mask).save(root / item.mask)
-    return item
+    """`make_prepared` in a folder of this test's own."""
+    return partial(make_prepared, tmp_path / "tiny")

@@ -1,13 +1,13 @@
 """A small network, and small prepared data sets written file by file."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pipeline.config import NetworkConfig
-from pipeline.data.base import Prepared
+from pipeline.data.base import IGNORE_INDEX, ClassTable, Item, Prepared
+from pipeline.data.prepare import write_index
 
 NETWORK = NetworkConfig(
     trunk="resnet10t",
@@ -17,42 +17,46 @@ NETWORK = NetworkConfig(
     aspp_channels=8,
     decoder_channels=8,
 )
+COLORS = ((40, 40, 40), (220, 60, 60), (60, 220, 60), (60, 60, 220), (220, 220, 60))
 
 
-def write_prepared(
-    root: Path, *, num_train: int, num_val: int, num_classes: int = 4, unlabeled: int = 0
+def make_prepared(
+    root: Path,
+    num_train: int = 6,
+    num_val: int = 2,
+    num_classes: int = 3,
+    num_unmasked: int = 0,
 ) -> Prepared:
-    """Blocks of class colours with noise, 36x44 pixels; the last `unlabeled` have no mask."""
+    """A data set that can be learnt: a class is a colour, with noise.
+
+    Images are 32 to 48 pixels high and wide, of 4 x 4 blocks; their first row is unlabelled. The
+    last `num_unmasked` training images have no mask.
+    """
     rng = np.random.default_rng(0)
-    for part in ("images", "masks"):
-        (root / part).mkdir(parents=True)
-    colors = rng.integers(0, 256, (num_classes, 3))
-    index = {
-        "name": root.name,
-        "digest": "0" * 64,
-        "classes": [
-            {"name": f"class{i}", "color": color} for i, color in enumerate(colors.tolist())
+    classes = ClassTable(tuple(f"class{c}" for c in range(num_classes)), COLORS[:num_classes])
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    items = {
+        "train": [
+            write_item(root, f"t{i}", rng, classes, masked=i < num_train - num_unmasked)
+            for i in range(num_train)
         ],
+        "val": [write_item(root, f"v{i}", rng, classes) for i in range(num_val)],
     }
-    for subset, count in (("train", num_train), ("val", num_val)):
-        index[subset] = []
-        for i in range(count):
-            name = f"{subset}{i}"
-            mask = rng.integers(0, num_classes, (9, 11)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
-            image = colors[mask] * 0.7 + rng.integers(0, 60, (*mask.shape, 3))
-            Image.fromarray(image.astype(np.uint8)).save(root / f"images/{name}.png")
-            has_mask = subset == "val" or i < count - unlabeled
-            if has_mask:
-                Image.fromarray(mask).save(root / f"masks/{name}.png")
-            index[subset].append(
-                {
-                    "id": name,
-                    "image": f"images/{name}.png",
-                    "mask": f"masks/{name}.png" if has_mask else None,
-                    "height": 36,
-                    "width": 44,
-                    "fine": i % 2 == 0,
-                }
-            )
-    (root / "index.json").write_text(json.dumps(index))
+    write_index(root / "index.json", root.name, classes, items)
     return Prepared.open(root)
+
+
+def write_item(
+    root: Path, id: str, rng: np.random.Generator, classes: ClassTable, masked: bool = True
+) -> Item:
+    """Writes one image, and its mask if it is to have one."""
+    block = rng.integers(8, 13, size=2)
+    mask = np.kron(rng.integers(len(classes), size=(4, 4)), np.ones(block)).astype(np.uint8)
+    image = np.array(classes.colors)[mask] + rng.normal(0, 10, (*mask.shape, 3))
+    mask[0] = IGNORE_INDEX
+    item = Item(id, f"images/{id}.png", f"masks/{id}.png" if masked else None, *mask.shape)
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / item.image)
+    if item.mask is not None:
+        Image.fromarray(mask).save(root / item.mask)
+    return item

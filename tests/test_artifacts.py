@@ -1,10 +1,20 @@
+import errno
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline.artifacts import ROOT, Paths, commit_folder, fresh_folder, sha256_of, write_json
+from pipeline.artifacts import (
+    ROOT,
+    Paths,
+    commit_folder,
+    fresh_folder,
+    replacing,
+    sha256_of,
+    write_json,
+    write_text,
+)
 
 
 def test_json_has_its_folder_made_and_its_keys_sorted(tmp_path):
@@ -16,10 +26,51 @@ def test_json_has_its_folder_made_and_its_keys_sorted(tmp_path):
 def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, 1)
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
+    for value, error in ((object(), TypeError), (float("nan"), ValueError)):
+        with pytest.raises(error):
+            write_json(path, {"a": value})
     assert json.loads(path.read_text()) == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("write", [write_json, write_text])
+def test_a_full_disk_leaves_the_old_file_and_names_it_with_the_fix(tmp_path, monkeypatch, write):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"a\.json cannot be written .*; free some disk space"):
+        write(path, "new")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.json", "old")]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    def forbidden(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    message = r"out cannot be written .*make its parent folder writable"
+    with pytest.raises(OSError, match=message), replacing(tmp_path / "out"):
+        pass
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_folder_that_is_not_filled_leaves_the_old_one_and_no_trace(tmp_path, error):
+    final = tmp_path / "out"
+    with replacing(final) as folder:
+        (folder / "old").touch()
+
+    def fail() -> None:
+        with replacing(final) as folder:
+            (folder / "half").touch()
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["out", "out/old"]
 
 
 def test_a_folder_replaces_the_old_one_whole(tmp_path):

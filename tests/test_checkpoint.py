@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline import checkpoint
 from pipeline.checkpoint import load, save, save_model, sole_owner
 
 CONTENT = {
@@ -105,7 +106,8 @@ def test_a_file_with_code_in_it_is_refused_unrun(tmp_path):
     assert (tmp_path / "was here").exists()
 
 
-def test_a_folder_has_one_owner_at_a_time(tmp_path):
+def test_a_folder_has_one_owner_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.2)
     folder = tmp_path / "new"
     with sole_owner(folder):
         with pytest.raises(RuntimeError, match=r"another process is training in .*new: wait for"):
@@ -126,7 +128,8 @@ sys.stdin.read()
 """
 
 
-def test_another_process_owns_its_folder_until_it_is_killed(tmp_path):
+def test_another_process_owns_its_folder_until_it_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.2)
     command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"

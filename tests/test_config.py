@@ -13,6 +13,7 @@ from pipeline.config import (
     load_params,
     read_yaml,
 )
+from pipeline.jobs import method_config
 from pipeline.typed import from_mapping
 
 STUDY = """
@@ -67,6 +68,8 @@ def test_a_small_study_is_read_with_its_defaults():
 def test_a_study_of_the_repository_is_valid(path):
     params = load_params(path)
     assert params.runs
+    for run in params.runs:
+        method_config(run, params)
     if path.parent.name == "studies":
         assert params.study == path.stem
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from pipeline.augment.geometric import FILL
 from pipeline.config import EvaluationConfig
-from pipeline.evaluate import evaluate, predict, predict_sliding, window_starts
+from pipeline.evaluate import evaluate, pad, predict, predict_sliding, window_starts
 from pipeline.models.deeplab import DeepLabV3Plus, Output
 from pipeline.runtime import Runtime
 from pipeline.seeding import drawn_from, stream
@@ -85,12 +86,23 @@ def test_of_a_pixelwise_network_windows_change_nothing(size):
     torch.testing.assert_close(slid.sum(dim=0), torch.ones(size))
 
 
+def test_a_whole_image_is_padded_to_whole_strides_and_cut_to_its_size():
+    network = Fake(nearest([[250, 10, 10], [10, 250, 10], FILL]))
+    image = image_of(33, 70)
+    prob = predict(network, image, WHOLE)
+    assert network.seen == [(1, 3, 64, 96)]
+    torch.testing.assert_close(prob, network(image).logits[0].softmax(dim=0))
+    padded = pad(image, 64, 96)
+    assert torch.equal(padded[..., :33, :70], image)
+    assert (network.logits(padded).argmax(dim=1)[0, 33:] == 2).all()
+
+
 def test_one_window_of_the_image_s_size_is_the_whole_image(tiny_network):
     with drawn_from(0, "network"):
         network = DeepLabV3Plus(tiny_network, num_classes=3).eval()
-    image = image_of(48, 48)
+    image = image_of(64, 64)
     with torch.inference_mode():
-        slid = predict(network, image, EvaluationConfig("sliding", window=48))
+        slid = predict(network, image, EvaluationConfig("sliding", window=64))
         torch.testing.assert_close(slid, predict(network, image, WHOLE), rtol=0, atol=0)
 
 

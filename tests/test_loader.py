@@ -5,7 +5,7 @@ from pipeline.batch import Views
 from pipeline.config import NetworkConfig, RecipeConfig
 from pipeline.data.splits import Split
 from pipeline.loader import StepDataset, batches
-from tests.prepared import write_prepared
+from tests.prepared import make_prepared
 
 RECIPE = RecipeConfig(
     crop=(32, 32), batch=3, steps=12, lr=0.1, network=NetworkConfig("resnet10t", "none")
@@ -15,7 +15,7 @@ ALL = Views(unlabeled=True, strong=2)
 
 @pytest.fixture
 def data(tmp_path):
-    return write_prepared(tmp_path / "tiny", num_train=7, num_val=1)
+    return make_prepared(tmp_path / "tiny", num_train=7)
 
 
 def split_of(data, num_labeled):
@@ -106,7 +106,7 @@ def test_the_strong_copies_keep_the_geometry_and_change_the_colours(data):
 
 
 def test_an_image_without_a_mask_is_all_ignored(tmp_path):
-    data = write_prepared(tmp_path / "t", num_train=4, num_val=1, unlabeled=2)
+    data = make_prepared(tmp_path / "t", num_train=4, num_unmasked=2)
     split = split_of(data, 2)
     batch = StepDataset(data, split, ALL, RECIPE, 0)[0]
     assert (batch.truth_u == 255).all()

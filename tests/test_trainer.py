@@ -14,14 +14,14 @@ from pipeline.data.splits import Split
 from pipeline.methods import base
 from pipeline.runtime import set_up
 from pipeline.trainer import Interrupted, Job, polynomial_decay, train
-from tests.prepared import NETWORK, write_prepared
+from tests.prepared import NETWORK, make_prepared
 
 STPG = {"contrast": {"bank_from": 0.1, "loss_from": 0.2, "phi": 0.0, "dim": 16}}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_prepared(tmp_path_factory.mktemp("data") / "tiny", num_train=6, num_val=1)
+    return make_prepared(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture
@@ -182,6 +182,20 @@ def test_the_decay_by_hand():
     assert polynomial_decay(0, 100, 0.9) == 1
     assert polynomial_decay(50, 100, 1.0) == 0.5
     assert polynomial_decay(75, 100, 2.0) == 0.0625
+
+
+@pytest.mark.parametrize("method", ["supervised", "stpg"])
+@pytest.mark.parametrize(("num_labeled", "batch"), [(1, 2), (3, 8)])
+def test_one_labelled_image_or_a_batch_larger_than_the_data_trains_to_the_end(
+    tmp_path, data, runtime, method, num_labeled, batch
+):
+    job = make_job(tmp_path, data, method=method, steps=4)
+    ids = [item.id for item in data.train]
+    split = replace(job.split, labeled=tuple(ids[:num_labeled]), unlabeled=tuple(ids[num_labeled:]))
+    train(replace(job, split=split, recipe=replace(job.recipe, batch=batch)), runtime)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert all(line["loss"] > 0 for line in lines)
 
 
 def test_a_damaged_state_is_named(tmp_path, data, runtime):

@@ -1,7 +1,7 @@
 """The prepared form that every data set ends in, and the class table that it carries."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -39,6 +39,23 @@ class ClassTable:
             raise ValueError(f"unknown classes {sorted(unknown)}; known: {list(self.names)}")
         kept = [(n, c) for n, c in zip(self.names, self.colors, strict=True) if n in wanted]
         return ClassTable(tuple(n for n, _ in kept), tuple(c for _, c in kept))
+
+
+def relabel(
+    value_HW: np.ndarray, index_of: Mapping[int, int], *, file: Path, expected: str
+) -> np.ndarray:
+    """Uint8 [H, W]: published mask values (uint8) to class indices.
+
+    Raises:
+      ValueError: a value that is no key of `index_of`; names `file` and says what is `expected`.
+    """
+    table = np.full(256, -1, np.int16)
+    table[list(index_of)] = list(index_of.values())
+    mask_HW = table[value_HW]
+    if (unknown_HW := mask_HW < 0).any():
+        found = np.unique(value_HW[unknown_HW]).tolist()
+        raise ValueError(f"{file}: values {found} are {expected}")
+    return mask_HW.astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -87,13 +104,19 @@ class Prepared:
         path = root / "index.json"
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: run `dvc repro prepare@{root.name}`")
-        index = json.loads(path.read_text())
-        classes = ClassTable(
-            tuple(c["name"] for c in index["classes"]),
-            tuple(tuple(c["color"]) for c in index["classes"]),
-        )
-        train, val = (tuple(Item(**item) for item in index[part]) for part in ("train", "val"))
-        return cls(root, index["name"], classes, train, val, index["digest"])
+        try:
+            index = json.loads(path.read_text())
+            classes = ClassTable(
+                tuple(c["name"] for c in index["classes"]),
+                tuple(tuple(c["color"]) for c in index["classes"]),
+            )
+            train, val = (tuple(Item(**item) for item in index[part]) for part in ("train", "val"))
+            return cls(root, index["name"], classes, train, val, index["digest"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}: not an index of this pipeline ({type(error).__name__}: {error}); "
+                f"run `dvc repro -f prepare@{root.name}`"
+            ) from None
 
     def read_image(self, item: Item) -> np.ndarray:
         """Uint8 [H, W, 3], RGB."""

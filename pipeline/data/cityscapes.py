@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.artifacts import fresh_folder
-from pipeline.config import ConfigError, DatasetConfig
-from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample
+from pipeline.config import DatasetConfig
+from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample, relabel
 from pipeline.data.download import extract, link_tree
 
 FOLDER = "Cityscapes"
@@ -160,10 +160,6 @@ def samples(raw: Path, config: DatasetConfig) -> Iterator[RawSample]:
     """
     sizes, draw = PUBLISHED_SIZES, config.draw
     if draw is not None:
-        if draw.coarse:
-            raise ConfigError(
-                f"draw.coarse: {draw.coarse}; expected 0: a street has fine masks only"
-            )
         sizes = {"train": draw.fine, "val": draw.val}
     pairs = {subset: _pairs(raw, subset, size) for subset, size in sizes.items()}
     table = class_table(config, raw)
@@ -205,12 +201,11 @@ def _read_mask(file: Path, table: ClassTable) -> np.ndarray:
         raise ValueError(f"{file}: not a whole PNG ({error}); download it again") from error
     if mode != "L":
         raise ValueError(f"{file}: an image of mode {mode}; expected mode L, one labelId a pixel")
-    unknown_HW = (id_HW > MAX_ID) & (id_HW != UNDRAWN_ID)
-    if unknown_HW.any():
-        raise ValueError(
-            f"{file}: values {np.unique(id_HW[unknown_HW]).tolist()} are no labelIds; expected 0 "
-            f"to {MAX_ID}, or {UNDRAWN_ID}"
-        )
-    index_of = np.full(256, IGNORE_INDEX, np.uint8)
-    index_of[[x.id for x in LABELS if x.name in table.names]] = np.arange(len(table))
-    return index_of[id_HW]
+    index_of = dict.fromkeys([*range(MAX_ID + 1), UNDRAWN_ID], IGNORE_INDEX)
+    ids = (label.id for label in LABELS if label.name in table.names)
+    return relabel(
+        id_HW,
+        index_of | {id: index for index, id in enumerate(ids)},
+        file=file,
+        expected=f"no labelIds; expected 0 to {MAX_ID}, or {UNDRAWN_ID}",
+    )

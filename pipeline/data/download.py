@@ -101,6 +101,10 @@ def _fetch_from(url: str, archive: Archive, partial: Path) -> str | None:
         if _is_full(error):
             partial.unlink(missing_ok=True)
             raise _disk_full(partial) from error
+        if getattr(error, "filename", None) == str(partial):
+            raise OSError(
+                error.errno, f"{partial} cannot be written ({error}); make its folder writable"
+            ) from error
         return f"{type(error).__name__}: {error}"
     problem = archive.mismatch(partial)
     if problem is None:
@@ -242,7 +246,7 @@ def _link(file: Path, place: Path) -> None:
 
 
 def _is_full(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno == errno.ENOSPC
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _disk_full(path: Path) -> OSError:

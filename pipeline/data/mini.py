@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
-from PIL import Image, ImageDraw
-from scipy.ndimage import generate_binary_structure, maximum_filter
+from PIL import Image
+from scipy.ndimage import gaussian_filter, generate_binary_structure, maximum_filter
 
 from pipeline.config import Draw
 from pipeline.data import cityscapes, voc
@@ -20,11 +20,11 @@ from pipeline.data.drawing.street import street
 from pipeline.seeding import derive_seed
 
 SUBJECTS = {
-    "person": 0.3, "car": 0.2, "bird": 0.13, "aeroplane": 0.1, "bottle": 0.07, "bus": 0.07,
-    "boat": 0.05, "tvmonitor": 0.04, "pottedplant": 0.04,
+    "person": 0.26, "car": 0.19, "bird": 0.13, "aeroplane": 0.1, "bus": 0.08, "bottle": 0.08,
+    "boat": 0.07, "tvmonitor": 0.045, "pottedplant": 0.045,
 }  # fmt: skip
 """How often each class is what a snapshot is about."""
-EXTRAS = {"fence": 0.13, "bicycle": 0.11, "rider": 0.1, "traffic light": 0.09, "bus": 0.048}
+EXTRAS = {"fence": 0.16, "bicycle": 0.14, "bus": 0.048, "rider": 0.14, "traffic light": 0.14}
 """How often a street has each of the rare things; the rest has none."""
 CITIES = {"train": ("aachen", "bochum", "bremen"), "val": ("frankfurt", "lindau", "munster")}
 VOID_IDS = {"ego vehicle": 1, "static": 4}
@@ -34,10 +34,10 @@ MAT_HEADER = b"MATLAB 5.0 MAT-file, drawn".ljust(116)
 
 SLIVER = 0.005
 """What is seen of a thing is not asked for if it is a smaller part of the picture."""
-CORNERS = 24
-"""Of a coarse outline."""
-SLIP = 0.06
-"""Standard deviation of their distance from the middle, as a part of it."""
+LOOSE = 0.014
+"""Radius to which a coarse outline is rounded, as a part of the picture's shorter side."""
+SLIP = 0.12
+"""Standard deviation of its threshold, which wanders along the outline."""
 SMALL = 0.02
 """Largest part of the picture that is easily overlooked."""
 OVERLOOKED = 0.15
@@ -124,25 +124,23 @@ def fine_mask(thing_HW: np.ndarray, value_T: np.ndarray) -> np.ndarray:
 
 
 def coarse_mask(thing_HW: np.ndarray, value_T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """SBD's kind of mask, without void: a loose polygon for each thing; small ones may lack it.
+    """SBD's kind of mask, without void: rounded, slipping outlines; small things may lack them.
 
     Args and return value are those of `fine_mask`.
     """
-    mask = Image.new("L", thing_HW.shape[::-1])
+    mask_HW = np.zeros(thing_HW.shape, np.uint8)
+    radius = LOOSE * min(thing_HW.shape)
     for thing in np.flatnonzero(value_T):
-        y, x = np.nonzero(thing_HW == thing)
-        if len(x) == 0 or (len(x) < SMALL * thing_HW.size and rng.random() < OVERLOOKED):
+        seen_HW = thing_HW == thing
+        area = seen_HW.sum()
+        if area == 0 or (area < SMALL * thing_HW.size and rng.random() < OVERLOOKED):
             continue
-        offset = (x - x.mean()) + 1j * (y - y.mean())
-        sector = (np.angle(offset) / (2 * np.pi) % 1 * CORNERS).astype(int) % CORNERS
-        reach = np.zeros(CORNERS)
-        np.maximum.at(reach, sector, np.abs(offset) + 0.5)
-        reach *= rng.normal(1.05, SLIP, CORNERS)
-        angle = (np.arange(CORNERS) + 0.5) * 2 * np.pi / CORNERS
-        outline = x.mean() + reach * np.cos(angle), y.mean() + reach * np.sin(angle)
-        points = np.stack(outline, axis=1).ravel().tolist()
-        ImageDraw.Draw(mask).polygon(points, fill=int(value_T[thing]))
-    return np.asarray(mask)
+        slip_HW = gaussian_filter(rng.standard_normal(thing_HW.shape), 4 * radius)
+        level_HW = 0.45 + SLIP * slip_HW / slip_HW.std()
+        mask_HW[gaussian_filter(seen_HW.astype(float), radius) > level_HW.clip(0.1)] = value_T[
+            thing
+        ]
+    return mask_HW
 
 
 def mat(mask_HW: np.ndarray) -> bytes:

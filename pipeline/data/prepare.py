@@ -2,8 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from operator import attrgetter
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from pipeline.artifacts import commit_folder, fresh_folder, write_json
+from pipeline.artifacts import replacing, write_json, writing_to
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, Item, RawSample
 
@@ -38,11 +37,7 @@ def prepare(name: str, source: ModuleType, raw: Path, out: Path, config: Dataset
     classes = source.class_table(config, raw)
     items: dict[str, list[Item]] = {"train": [], "val": []}
     seen: set[str] = set()
-    with writing_to(out):
-        partial = fresh_folder(out)
-        for part in ("images", "masks"):
-            (partial / part).mkdir()
-    try:
+    with replacing(out) as partial:
         samples = source.samples(raw, config)
         for sample in tqdm(samples, desc=f"prepare {name}", unit=" images", disable=None):
             check_id(sample, seen)
@@ -53,22 +48,6 @@ def prepare(name: str, source: ModuleType, raw: Path, out: Path, config: Dataset
             raise ValueError(f"{raw}: no {empty[0]} image; expected at least one train and one val")
         with writing_to(out):
             write_index(partial / "index.json", name, classes, items)
-            commit_folder(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def writing_to(out: Path) -> Iterator[None]:
-    """Gives an OSError within, as of a full disk, a message that names `out` and the fix."""
-    try:
-        yield
-    except OSError as error:
-        message = (
-            f"{out} cannot be written ({error}); "
-            "free some disk space, or make its parent folder writable"
-        )
-        raise OSError(error.errno, message) from error
 
 
 def decode(path: Path) -> Image.Image:
@@ -126,6 +105,8 @@ def check_sample(sample: RawSample, classes: ClassTable) -> Image.Image:
 def write_item(sample: RawSample, image: Image.Image, height: int | None, folder: Path) -> Item:
     """Writes image and mask below `folder`: the image's own file, or both shrunk to `height`."""
     mask, image_name, mask_name = sample.mask, f"images/{sample.id}", None
+    for part in ("images", "masks"):
+        (folder / part).mkdir(exist_ok=True)
     if height is not None and image.height > height:
         image, mask = shrink(image, mask, height)
         image_name += ".png"

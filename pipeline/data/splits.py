@@ -143,7 +143,7 @@ def import_lists(prepared: Prepared, config: SplitConfig, root: Path) -> Split:
 def read_list(key: str, path: Path) -> tuple[list[str], str]:
     """Ids of a list file in its order, and the form of its lines; blank lines are skipped."""
     if not path.is_file():
-        raise ValueError(f"{key}: no list at {path}; expected a path relative to the repository")
+        raise ValueError(f"{key}: no list at {path}; expected a path relative to data/lists")
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     parsed = [
         (number, *parse_line(f"{path}, line {number}", line.strip()))
@@ -176,9 +176,9 @@ def parse_line(where: str, line: str) -> tuple[str, str]:
 def check_split(split: Split, prepared: Prepared) -> None:
     """Raises ValueError unless the split is one of this data set's training images.
 
-    Labelled images have masks; no image is in both parts or of the validation set. A drawn
-    split also has every training image and ceil(N / k) labelled ones, while imported lists may
-    leave images out and have the count that they have.
+    Labelled images have masks; no image is in both parts or of the validation set, and
+    ceil(N / k) are labelled, as in every published list. A drawn split also has every training
+    image; imported lists may leave some out. Lists of plain ids may have any count.
     """
     if split.dataset != prepared.name:
         raise ValueError(f"a split of {split.dataset!r}; expected one of {prepared.name!r}")
@@ -202,12 +202,12 @@ def check_split(split: Split, prepared: Prepared) -> None:
     ):
         if ids:
             raise ValueError(f"{name_some(ids)}: {problem}")
-    if split.family == DRAWN:
+    if split.family != PLAIN:
         check_count(split, prepared)
 
 
 def check_count(split: Split, prepared: Prepared) -> None:
-    """Raises ValueError unless a drawn split has ceil(N / k) labelled images."""
+    """Raises ValueError unless ceil(N / k) images are labelled."""
     pool = draw_pool(prepared, split.protocol)
     if len(split.labeled) != (expected := math.ceil(len(pool) / split.partition)):
         raise ValueError(

@@ -14,7 +14,7 @@ import scipy.io
 from PIL import Image
 
 from pipeline.config import DatasetConfig
-from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample
+from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample, relabel
 from pipeline.data.download import Archive, extract, fetch, link_tree
 
 FOLDER = "VOC"
@@ -188,19 +188,13 @@ def _locate(
 
 def _read_mask(file: Path, table: ClassTable) -> np.ndarray:
     """Uint8 [H, W], indices of `table`, 255 = void."""
-    values = [NAMES.index(name) for name in table.names]
-    index_of = np.full(256, -1, np.int16)
-    index_of[values] = np.arange(len(values))
-    index_of[IGNORE_INDEX] = IGNORE_INDEX
-    value_HW = _read_mat(file) if file.suffix == ".mat" else _read_png(file)
-    mask_HW = index_of[value_HW]
-    unknown_HW = mask_HW < 0
-    if unknown_HW.any():
-        raise ValueError(
-            f"{file}: values {np.unique(value_HW[unknown_HW]).tolist()} are no classes; expected "
-            f"{values} or {IGNORE_INDEX} for void"
-        )
-    return mask_HW.astype(np.uint8)
+    index_of = {NAMES.index(name): index for index, name in enumerate(table.names)}
+    return relabel(
+        _read_mat(file) if file.suffix == ".mat" else _read_png(file),
+        index_of | {IGNORE_INDEX: IGNORE_INDEX},
+        file=file,
+        expected=f"no classes; expected {list(index_of)} or {IGNORE_INDEX} for void",
+    )
 
 
 def _read_mat(file: Path) -> np.ndarray:

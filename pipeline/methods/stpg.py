@@ -13,14 +13,13 @@ from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig, cutmix_mask, mix
 from pipeline.batch import Batch, Views
 from pipeline.config import ConfigError, at_least, within
 from pipeline.data.base import IGNORE_INDEX
-from pipeline.dual_contrast import ContrastConfig, DualContrast, counted_pixels
+from pipeline.dual_contrast import ContrastConfig, DualContrast, at_cells, counted_pixels
 from pipeline.losses.mismatch import (
     class_mismatch_score,
     confusion_matrix,
@@ -110,6 +109,7 @@ class Method(MethodBase):
 
     def __init__(self, config: Config, setting: Setting) -> None:
         super().__init__(config, setting)
+        self.align_corners = setting.networks.config.align_corners
         self.gen_student = Student("gen", config.contrast, setting)
         self.gen_teacher = teacher_of(self.gen_student)
         self.pro_student = Student("pro", config.contrast, setting) if config.dual else None
@@ -257,11 +257,19 @@ class Method(MethodBase):
         for name in filter(students.__contains__, config.students):
             output_l, output_u = outputs[name]
             if "labeled" in config.pixels:
-                yield counted_pixels(students[name].project(output_l), batch.label_l)
+                yield self.projected(students[name], output_l, batch.label_l)
             if "unlabeled" in config.pixels and mixed is not None:
                 taught = mixed.by_pro if name == "gen" else mixed.by_gen
                 label_NHW = taught.label_NHW.masked_fill(~mixed.valid_NHW, IGNORE_INDEX)
-                yield counted_pixels(students[name].project(output_u), label_NHW)
+                yield self.projected(students[name], output_u, label_NHW)
+
+    def projected(
+        self, student: Student, output: Output, label_NHW: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The student's projections [P, D] and the labels [P] of the pixels where they lie."""
+        feature = student.project(output)
+        size = feature.shape[-2:]
+        return counted_pixels(feature, at_cells(label_NHW, size, align_corners=self.align_corners))
 
     @torch.no_grad()
     def observe(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -272,12 +280,13 @@ class Method(MethodBase):
         """
         output = self.gen_teacher(batch.image_l)
         feature = self.gen_teacher.project(output)
-        prob = F.interpolate(
-            output.logits.float().softmax(dim=1), size=feature.shape[-2:], mode="bilinear"
+        prob_NHW = true_class_prob(output.logits, batch.label_l)
+        label_NHW, prob_NHW = (
+            at_cells(value, feature.shape[-2:], align_corners=self.align_corners)
+            for value in (batch.label_l, prob_NHW)
         )
-        feature_PD, label_P = counted_pixels(feature, batch.label_l)
-        prob_PC, _ = counted_pixels(prob, batch.label_l)
-        return feature_PD, label_P, prob_PC.gather(1, label_P[:, None]).squeeze(1)
+        feature_PD, label_P = counted_pixels(feature, label_NHW)
+        return feature_PD, label_P, prob_NHW[label_NHW != IGNORE_INDEX]
 
     def record_accuracy(self, mixed: Mixed) -> None:
         """Keeps how right the teachers are, where the truth is known."""
@@ -305,6 +314,12 @@ class Method(MethodBase):
     def predictor(self) -> DeepLabV3Plus:
         """Gen-Student (section 4.1)."""
         return self.gen_student.network
+
+
+def true_class_prob(logits_NCHW: Tensor, label_NHW: Tensor) -> Tensor:
+    """Float32 [N, H, W], the probability of the true class; anything where that is ignored."""
+    label_NHW = label_NHW.where(label_NHW != IGNORE_INDEX, 0)
+    return logits_NCHW.float().softmax(dim=1).gather(1, label_NHW[:, None]).squeeze(1)
 
 
 def accuracy(label_NHW: Tensor, truth_NHW: Tensor, among_NHW: Tensor) -> Tensor:

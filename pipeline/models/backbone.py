@@ -24,7 +24,8 @@ PACKAGED = {
 class Trunk(nn.Module):
     """A timm trunk that normalises its images and returns two of its feature maps.
 
-    `output_stride` 16 or 8 dilates the last stages as timm does (1, 2 and 1, 2, 4).
+    `output_stride` 16 or 8 dilates the last stages as timm does (1, 2 and 1, 2, 4). Stages beyond
+    `trunk_stages` are cut off.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -34,6 +35,7 @@ class Trunk(nn.Module):
             self.body = timm.create_model(
                 config.trunk,
                 features_only=True,
+                feature_cls="getter",  # timm's own for EfficientNets computes every stage
                 output_stride=config.output_stride,
                 out_indices=stages,
             )
@@ -84,17 +86,15 @@ def load_pretrained(trunk: Trunk, config: NetworkConfig) -> None:
             f"network.weights: found {config.weights!r}; "
             "expected none, timm, package:<name> or file:<path below $STPG_DATA>"
         )
-    # A feature extractor of timm's may name `stages.0` of the whole network `stages_0`.
-    flat = {name.replace(".", "_"): value for name, value in state.items()}
-    wanted = trunk.body.state_dict()
-    found = {name: flat.get(name.replace(".", "_")) for name in wanted}
+    wanted = trunk.body.model.state_dict()
+    found = {name: state.get(name) for name in wanted}
     bad = [k for k, v in wanted.items() if found[k] is None or found[k].shape != v.shape]
     if bad:
         raise ConfigError(
             f"network.weights: {config.weights!r} lacks {len(bad)} of {len(wanted)} tensors of "
             f"{config.trunk}, or has them in another shape, first {bad[0]!r}"
         )
-    trunk.body.load_state_dict(found)
+    trunk.body.model.load_state_dict(found)
 
 
 def packaged_state(package: str, trunk: str) -> dict[str, Tensor]:

@@ -43,6 +43,7 @@ class DeepLabV3Plus(nn.Module):
         )
         self.classifier = nn.Conv2d(width, num_classes, 1)
         self.num_classes = num_classes
+        self.align_corners = config.align_corners
         for part in (self.aspp, self.low_level, self.decoder, self.classifier):
             initialise(part)
 
@@ -50,12 +51,16 @@ class DeepLabV3Plus(nn.Module):
         """Logits at the image's size, and the features that they come from."""
         low, high = self.trunk(image_NCHW)
         aspp = self.aspp(high)
-        up = F.interpolate(aspp, size=low.shape[-2:], mode="bilinear", align_corners=True)
+        up = self.upsample(aspp, low.shape[-2:])
         decoder = self.decoder(torch.cat([up, self.low_level(low)], dim=1))
-        size = image_NCHW.shape[-2:]
-        logits = self.classifier(decoder)
-        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+        logits = self.upsample(self.classifier(decoder), image_NCHW.shape[-2:])
         return Output(logits, aspp, decoder)
+
+    def upsample(self, value_NDHW: Tensor, size: torch.Size) -> Tensor:
+        """Bilinear."""
+        return F.interpolate(
+            value_NDHW, size=size, mode="bilinear", align_corners=self.align_corners
+        )
 
 
 def conv_norm_relu(inputs: int, outputs: int, *, kernel: int) -> nn.Sequential:

@@ -10,15 +10,18 @@ def read_seeds(folder: Path) -> pd.DataFrame:
     """One row for each run and seed below `folder`.
 
     Returns:
-      Columns run, method, split, dataset, seed, miou (a fraction); sorted by run and seed.
+      Columns run, method, dataset, split, family and labeled (whose list it is, and its number of
+      labelled images), seed, miou (a fraction); sorted by run and seed.
     """
     rows = [
-        {k: result[k] for k in ("run", "method", "split", "dataset")}
+        {k: result[k] for k in ("run", "method", "dataset")}
+        | {"split": result["split"]["name"]}
+        | {k: result["split"][k] for k in ("family", "labeled")}
         | {"seed": seed["seed"], "miou": seed["miou"]}
         for result in read_all(folder)
         for seed in result["seeds"]
     ]
-    columns = ["run", "method", "split", "dataset", "seed", "miou"]
+    columns = ["run", "method", "dataset", "split", "family", "labeled", "seed", "miou"]
     return pd.DataFrame(rows, columns=columns).sort_values(["run", "seed"], ignore_index=True)
 
 

@@ -40,7 +40,8 @@ class TableSpec:
 def compare(spec: TableSpec, seeds: pd.DataFrame) -> pd.DataFrame:
     """One row a method; for each column `measured` (mean ± sd over seeds) and `published`.
 
-    Columns in which nothing was measured keep only what was published. Numbers are mIoU in
+    Columns in which nothing was measured keep only what was published. The head of a measured
+    column says how many images were labelled. Numbers are mIoU in
     percent; an empty text is an empty cell.
     """
     table = pd.DataFrame({"method": [row.name for row in spec.rows]})
@@ -49,10 +50,17 @@ def compare(spec: TableSpec, seeds: pd.DataFrame) -> pd.DataFrame:
         measured = [mean_and_deviation(seeds.loc[seeds["run"] == run, "miou"]) for run in runs]
         published = [row.published[i] if row.published else None for row in spec.rows]
         if any(measured):
-            table[f"{column} measured"] = measured
+            counts = sorted(set(seeds.loc[seeds["run"].isin(runs), "labeled"]))
+            labeled = " or ".join(map(str, counts))
+            table[f"{without_count(column)} measured ({labeled})"] = measured
         if any(value is not None for value in published):
             table[f"{column} published"] = ["" if v is None else str(v) for v in published]
     return table
+
+
+def without_count(column: str) -> str:
+    """`1/8` of `1/8 (372)`: the number of labelled images is the real data set's."""
+    return column.partition(" (")[0]
 
 
 def per_class(spec: TableSpec, seeds: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +71,7 @@ def per_class(spec: TableSpec, seeds: pd.DataFrame, classes: pd.DataFrame) -> pd
             mine = classes[classes["run"] == run]
             if len(mine):
                 by_class = mine.groupby("class")["iou"].apply(mean_and_deviation)
-                table[f"{row.name} {column}"] = table["class"].map(by_class)
+                table[f"{row.name} {without_count(column)}"] = table["class"].map(by_class)
     return table
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from pipeline.config import ConfigError, DatasetConfig, Draw
 from pipeline.data import cityscapes
+from pipeline.typed import from_mapping
 from tests.data.formats import write_cityscapes, write_gray_png
 
 PUBLISHED = DatasetConfig(source="cityscapes")
@@ -118,9 +119,10 @@ def test_published_sizes_are_2975_and_500():
     assert cityscapes.PUBLISHED_SIZES == {"train": 2975, "val": 500}
 
 
-def test_coarse_images_cannot_be_drawn(raw):
-    with pytest.raises(ConfigError, match=r"draw\.coarse: 2; expected 0"):
-        next(cityscapes.samples(raw, drawn(3, 1, coarse=2)))
+def test_coarse_images_cannot_be_drawn():
+    config = {"source": "cityscapes", "draw": {"size": 32, "fine": 3, "coarse": 2, "val": 1}}
+    with pytest.raises(ConfigError, match=r"datasets\.x\.draw\.coarse: 2; expected 0"):
+        from_mapping(DatasetConfig, config, "datasets.x")
 
 
 @pytest.mark.parametrize(

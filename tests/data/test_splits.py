@@ -260,8 +260,14 @@ def test_a_split_that_does_not_fit_the_data_is_refused(change, message):
         check_split(replace(GOOD, **change), published())
 
 
-def test_an_imported_split_may_leave_images_out_and_have_another_count():
-    check_split(replace(GOOD, family="u2pl", partition=16, unlabeled=("unmasked",)), published())
+def test_an_imported_split_may_leave_images_out():
+    check_split(replace(GOOD, family="u2pl", unlabeled=("unmasked",)), published())
+
+
+def test_a_list_of_plain_ids_may_have_another_count_but_a_published_one_may_not():
+    check_split(replace(GOOD, family="plain", partition=16), published())
+    with pytest.raises(ValueError, match="2 labelled images; expected 1, 1/16 of 3 training"):
+        check_split(replace(GOOD, family="u2pl", partition=16), published())
 
 
 def test_a_written_split_reads_back_equal_and_is_stable(tmp_path):

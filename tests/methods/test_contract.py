@@ -128,6 +128,19 @@ def test_a_batch_without_a_label_gives_finite_losses_and_gradients(name):
     sum(method.losses(batch, 0.6).values()).backward()
     grads = [p.grad for p in method.parameters() if p.grad is not None]
     assert all(torch.isfinite(grad).all() for grad in grads)
+    method.after_update(0.6)
+    assert all(torch.isfinite(value).all() for value in method.state_dict().values())
+
+
+def test_classes_that_a_batch_lacks_do_no_harm(name):
+    method, batch = make(name), make_batch()
+    batch = replace(batch, label_l=torch.zeros_like(batch.label_l))
+    for step in range(3):
+        terms = method.losses(replace(batch, seed=step), 0.6)
+        assert all(torch.isfinite(term) for term in terms.values())
+        sum(terms.values()).backward()
+        method.after_update(0.6)
+    assert all(torch.isfinite(value).all() for value in method.state_dict().values())
 
 
 def test_an_unlabelled_batch_of_padding_alone_adds_nothing(name):

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from pipeline.config import ConfigError
+from pipeline.dual_contrast import at_cells
 from pipeline.losses.segmentation import PseudoLabel
 from pipeline.methods import base
-from pipeline.methods.stpg import Mixed, accuracy
+from pipeline.methods.stpg import Mixed, accuracy, true_class_prob
 from tests.methods.test_contract import make, make_batch, run_steps
 
 
@@ -138,6 +139,30 @@ def test_labels_are_mixed_as_the_images_are():
     assert 0.1 < partner.float().mean() < 0.6
     expected = torch.where(own, batch.truth_u, batch.truth_u.roll(-1, 0))
     assert torch.equal(mixed.truth_NHW, expected)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_a_sure_teacher_is_sure_at_every_cell_however_thin_the_classes(align_corners):
+    """Labels and probabilities are read at one pixel, that of the feature's cell."""
+    draw = torch.Generator().manual_seed(0)
+    label = torch.randint(5, (2, 64, 96), generator=draw)
+    label[:, :3] = 255
+    logits = 50.0 * torch.nn.functional.one_hot(label % 5, 5).movedim(-1, 1)
+    prob = true_class_prob(logits, label)
+    size = torch.Size((8, 12))
+    cell_label, cell_prob = (
+        at_cells(value, size, align_corners=align_corners) for value in (label, prob)
+    )
+    assert (cell_prob[cell_label != 255] > 0.999).all()
+    # 64 pixels in 8 cells: the middles 4, 12 ..., or with the corners on the border 0, 9 ...
+    places = [0, 9, 18, 27, 36, 45, 54, 63] if align_corners else [4, 12, 20, 28, 36, 44, 52, 60]
+    column = 0 if align_corners else 4
+    assert cell_label[0, :, 0].tolist() == [label[0, y, column].item() for y in places]
+
+
+def test_the_predictor_is_the_general_student():
+    method = make("stpg")
+    assert method.predictor() is method.gen_student.network
 
 
 def test_accuracy_counts_known_pixels_only():

@@ -30,8 +30,9 @@ def test_the_two_feature_maps_have_the_strides_asked_for(
     assert high.shape == (1, trunk.out_channels, *(n // output_stride for n in (64, 128)))
 
 
-def test_fewer_stages_are_a_shorter_trunk(tiny_network):
-    whole, short = (Trunk(replace(tiny_network, trunk_stages=n)) for n in (5, 3))
+@pytest.mark.parametrize("trunk", ["test_resnet", "test_efficientnet"])
+def test_fewer_stages_are_a_shorter_trunk(tiny_network, trunk):
+    whole, short = (Trunk(replace(tiny_network, trunk=trunk, trunk_stages=n)) for n in (5, 3))
     assert set(short.state_dict()) < set(whole.state_dict())
     _, high = short.eval()(torch.rand(1, 3, 32, 32))
     assert high.shape == (1, short.out_channels, 4, 4)
@@ -84,7 +85,7 @@ def test_without_weights_the_trunk_is_as_drawn(tiny_network):
     torch.testing.assert_close(trunk.state_dict(), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("change", [{}, CONVNEXT], ids=["same names", "flattened names"])
+@pytest.mark.parametrize("change", [{}, CONVNEXT], ids=["resnet", "convnext"])
 def test_weights_of_a_whole_network_load_from_a_file(tiny_network, tmp_path, monkeypatch, change):
     monkeypatch.setenv("STPG_DATA", str(tmp_path))
     config = replace(tiny_network, weights="file:weights.pth", **change)
@@ -93,11 +94,11 @@ def test_weights_of_a_whole_network_load_from_a_file(tiny_network, tmp_path, mon
         if value.is_floating_point():
             value.copy_(torch.rand(value.shape, generator=stream(0, "weights")))
     torch.save(source.state_dict(), tmp_path / "weights.pth")
-    got = loaded(config).body.state_dict()
-    theirs = {name.replace(".", "_"): value for name, value in source.state_dict().items()}
+    got = loaded(config).body.model.state_dict()
+    theirs = source.state_dict()
     assert got
     for name, value in got.items():
-        assert torch.equal(value, theirs[name.replace(".", "_")]), name
+        assert torch.equal(value, theirs[name]), name
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ class Project:
 def project(tmp_path_factory):
     """Everything is made, for the first time."""
     root = tmp_path_factory.mktemp("project") / "repository"
-    for folder in ("pipeline", "stages"):
+    for folder in ("pipeline", "stages", "data/lists"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         (root / name).parent.mkdir(exist_ok=True)
@@ -199,7 +199,8 @@ def test_a_clone_without_data_models_and_cache_renders_its_tables(project, tmp_p
 
 def test_all_made_again_after_interruptions_is_the_same_bits(project):
     before = project.results()
-    for name in ("data", "fingerprints", "runs", "reports", ".work", ".dvc/cache"):
+    made = ("data/raw", "data/prepared", "data/splits", "fingerprints", "runs", "reports")
+    for name in (*made, ".work", ".dvc/cache"):
         shutil.rmtree(project.root / name)
     (project.root / "dvc.lock").unlink()
     printed = project.stop_training(lambda dvc: os.killpg(dvc.pid, signal.SIGINT))

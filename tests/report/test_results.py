@@ -10,7 +10,7 @@ def write_result(folder, run, seeds):
     result = {
         "run": run,
         "method": "stpg",
-        "split": "voc_8",
+        "split": {"name": "voc_8", "family": "cps", "labeled": 7, "unlabeled": 49},
         "dataset": "voc",
         "classes": ["road", "sky"],
         "seeds": [
@@ -25,7 +25,11 @@ def test_seeds_are_rows_in_order_of_run_and_seed(tmp_path):
     write_result(tmp_path / "a", "z", {1: (0.5, [0.5, 0.5]), 0: (0.25, [0.25, None])})
     write_result(tmp_path / "b", "y", {0: (0.75, [1.0, 0.5])})
     got = read_seeds(tmp_path)
-    assert list(got) == ["run", "method", "split", "dataset", "seed", "miou"]
+    assert list(got) == [
+        "run", "method", "dataset", "split", "family", "labeled", "seed", "miou",
+    ]  # fmt: skip
+    assert set(got["family"]) == {"cps"}
+    assert set(got["labeled"]) == {7}
     assert got[["run", "seed", "miou"]].values.tolist() == [
         ["y", 0, 0.75],
         ["z", 0, 0.25],

@@ -9,7 +9,7 @@ from pipeline.typed import from_mapping
 GIVEN = {
     "title": "A table",
     "source": "Table 1",
-    "columns": ["1/8", "1/4", "full"],
+    "columns": ["1/8 (99)", "1/4", "full"],
     "rows": [
         {"name": "Base", "published": [50, 60.5, None], "runs": ["base_8", "base_4", None]},
         {"name": "Quoted", "published": [None, 72.0, None]},
@@ -17,8 +17,8 @@ GIVEN = {
     ],
 }
 SEEDS = pd.DataFrame(
-    [("base_8", 0, 0.4), ("base_8", 1, 0.5), ("ours_8", 0, 0.625), ("uncited", 0, 0.1)],
-    columns=["run", "seed", "miou"],
+    [("base_8", 7, 0, 0.4), ("base_8", 7, 1, 0.5), ("ours_8", 7, 0, 0.625), ("other", 9, 0, 0.1)],
+    columns=["run", "labeled", "seed", "miou"],
 )
 CLASSES = pd.DataFrame(
     [
@@ -41,14 +41,14 @@ def test_measured_stands_beside_published():
     table = compare(spec(), SEEDS)
     assert table.to_dict("list") == {
         "method": ["Base", "Quoted", "Ours"],
-        "1/8 measured": ["45.00 ± 7.07", "", "62.50"],
-        "1/8 published": ["50.0", "", ""],
+        "1/8 measured (7)": ["45.00 ± 7.07", "", "62.50"],
+        "1/8 (99) published": ["50.0", "", ""],
         "1/4 published": ["60.5", "72.0", ""],
     }
 
 
 def test_without_measurements_there_is_what_was_published():
-    assert list(compare(spec(), SEEDS.head(0))) == ["method", "1/8 published", "1/4 published"]
+    assert list(compare(spec(), SEEDS.head(0))) == ["method", "1/8 (99) published", "1/4 published"]
 
 
 def test_each_measured_run_has_a_column_of_classes():

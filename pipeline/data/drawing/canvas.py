@@ -14,13 +14,13 @@ SUPERSAMPLE = 4
 """The picture is painted this many times larger, then averaged; the map takes a middle point."""
 WOBBLE = 0.012
 """Standard deviation of a thing's corners, as a part of its height."""
-MIN_STROKE = 1.5
+MIN_STROKE = 2.0
 """The thinnest line, in pixels of the finished picture."""
-TEXTURE = (0.12, 0.1, 0.06)
+TEXTURE = (0.08, 0.06, 0.04)
 """Largest contrast of a thing's blotches, grain and stripes."""
 LIGHT = 0.1
 """Standard deviation of a picture's brightness; a third of it for each channel alone."""
-NOISE = (1.0, 5.0)
+NOISE = (1.0, 4.0)
 """Range of the standard deviation of the camera's noise, of 255."""
 BLUR = 0.5
 """Largest radius of the lens's blur, in pixels."""

@@ -9,13 +9,13 @@ from pipeline.data.drawing.canvas import Canvas, Painter, one_of
 
 ASPECTS = ((1.0, 1.0), (4 / 3, 1.0), (1.0, 4 / 3))
 """Width and height of a picture, in units of its shorter side; each as likely."""
-AT_HOME = 0.9
+AT_HOME = 0.95
 """How often a thing is shown where it belongs; else anywhere."""
-COMPANIONS = {"person": 0.3, "car": 0.12, "bird": 0.03}
+COMPANIONS = {"person": 0.2, "car": 0.1, "bird": 0.03}
 """How often each class comes along with another."""
 COMPANION_SCALE = 0.7
 """Height of a companion, as a part of what its class has as the subject."""
-CLUTTER = 1.2
+CLUTTER = 0.8
 """Mean number of things of no class."""
 CLUTTER_HEIGHT = (0.12, 0.35)
 """In units of the shorter side."""
@@ -33,7 +33,7 @@ class Subject:
 
 
 SUBJECTS = {
-    "aeroplane": Subject((things.aeroplane,), (0.3, 0.5), ("sky", "street")),
+    "aeroplane": Subject((things.aeroplane,), (0.4, 0.6), ("sky", "street")),
     "bird": Subject(
         (things.bird_flying, things.bird_standing), (0.45, 0.85), ("sky", "meadow", "water")
     ),

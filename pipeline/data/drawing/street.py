@@ -11,7 +11,7 @@ from pipeline.data.drawing.canvas import Canvas, Painter, one_of
 
 BUILT = 0.7
 """How often a block has a building; else it is green."""
-CROWD = {"car": 1.5, "person": 1.5, "tree": 0.6, "lamp": 0.8, "traffic sign": 0.25, "bin": 0.2}
+CROWD = {"car": 1.5, "person": 1.5, "tree": 0.6, "lamp": 0.8, "traffic sign": 0.3, "bin": 0.2}
 """Mean number of each of these `PROPS`."""
 EYE = 1.5
 """Height of the camera, in metres."""
@@ -54,7 +54,7 @@ PROPS = {
     "bus": Prop("road", 8, (Part("bus", 3, (things.bus_side, things.bus_front)),)),
     "car": Prop("road", 7, (Part("car", 1.5, (things.car_side, things.car_behind)),)),
     "lamp": Prop("curb", 8, (Part("pole", 6, (scenery.lamp,)),)),
-    "person": Prop("pavement", 6, (Part("person", 2, (things.person,)),)),
+    "person": Prop("pavement", 5, (Part("person", 2, (things.person,)),)),
     "rider": Prop("road", 4.5, (BICYCLE, Part("rider", 2, (things.rider,)))),
     "traffic light": Prop("curb", 7, (MAST, Part("traffic light", 3.5, (things.traffic_light,)))),
     "traffic sign": Prop("curb", 7, (MAST, SIGN)),
@@ -97,7 +97,7 @@ def street(rng: np.random.Generator, extra: str | None, size: int) -> Canvas:
     canvas = Canvas(2 * size, size, rng)
     curb = rng.uniform(2.2, 3.6)
     front = curb + rng.uniform(1.6, 2.8)
-    view = View(rng.normal(1, 0.12) * size, rng.uniform(0.36, 0.5) * size, 1.5 * size, curb, front)
+    view = View(rng.normal(1, 0.12) * size, rng.uniform(0.36, 0.5) * size, 1.6 * size, curb, front)
     _horizon(canvas, view)
     _ground(canvas, view)
     for side in (-view.front, view.front):

@@ -1,0 +1,118 @@
+"""From a study's parameters to its trainings: what determines each, and how many are left."""
+
+import json
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from pipeline.artifacts import ROOT, Paths, sha256_of
+from pipeline.config import Params
+from pipeline.data.base import Prepared
+from pipeline.data.splits import Split, read_split
+from pipeline.methods.base import resolve
+from pipeline.runtime import versions
+from pipeline.trainer import Job
+
+open_prepared = cache(Prepared.open)
+"""`Prepared.open`, once a process."""
+
+
+@cache
+def open_split(path: Path, prepared: Path) -> Split:
+    """`read_split`, once a process."""
+    return read_split(path, open_prepared(prepared))
+
+
+def job_of(key: str, seed: int, params: Params, paths: Paths, *, title: str = "") -> Job:
+    """The training of one seed of run `key`; its scratch folder is named by a hash of it."""
+    run = params.runs[key]
+    recipe = params.recipes[run.recipe]
+    config = method_config(key, params)
+    data = open_prepared(paths.prepared(run.dataset))
+    split = open_split(paths.split(run.split), paths.prepared(run.dataset))
+    code = json.loads(paths.fingerprint(f"train-{run.method}").read_text())
+    resolved = {
+        "run": key,
+        "seed": seed,
+        "method": run.method,
+        "parameters": asdict(config),
+        "recipe": asdict(recipe),
+        "train": asdict(params.train),
+        "dataset": {"name": data.name, "digest": data.digest},
+        "split": {
+            "name": run.split,
+            "family": split.family,
+            "labeled": len(split.labeled),
+            "unlabeled": len(split.unlabeled),
+            "digest": sha256_of([split.labeled, split.unlabeled]),
+        },
+        "code": sha256_of(code),
+        "versions": versions(),
+    }
+    folder = paths.scratch() / f"{key}-seed{seed}-{sha256_of(resolved)[:12]}"
+    record = resolved | {"commit": commit()}
+    return Job(title, run.method, config, recipe, params.train, data, split, seed, record, folder)
+
+
+def method_config(key: str, params: Params) -> Any:
+    """The typed parameters of a run's method: its section, then what the run sets."""
+    run = params.runs[key]
+    section = params.methods[run.method]
+    config = resolve(run.method, section, key=f"methods.{run.method}")
+    return resolve(run.method, section, run.set, key=f"runs.{key}.set") if run.set else config
+
+
+@cache
+def commit() -> str:
+    """The commit that is checked out, `-dirty` if the code differs from it; `none` outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "pipeline", "stages", "requirements.txt")
+    return (git("rev-parse", "--short=12", "HEAD") or "none") + ("-dirty" if changed else "")
+
+
+def finished(params: Params, paths: Paths) -> Iterator[tuple[str, int, float]]:
+    """Run, seed and minutes of the study's trainings that need not run again."""
+    for key, run in params.runs.items():
+        for seed in run.seeds:
+            try:
+                folder = job_of(key, seed, params, paths).folder
+            except (FileNotFoundError, ValueError):  # its data are not prepared or split (anew) yet
+                continue
+            if (folder / "model.pt").exists():
+                yield key, seed, json.loads((folder / "record.json").read_text())["minutes"]
+
+
+def forecast(params: Params, paths: Paths) -> str:
+    """How many trainings of the study are done, and the minutes that the others will take.
+
+    Trainings of one method and recipe take as long as those of them that are done; of a kind of
+    which none is done, nothing is said but their number.
+    """
+    known: dict[tuple[str, str], list[float]] = defaultdict(list)
+    done = list(finished(params, paths))
+    for key, _, minutes in done:
+        known[params.runs[key].method, params.runs[key].recipe].append(minutes)
+    ended = {(key, seed) for key, seed, _ in done}
+    waiting = [
+        (run.method, run.recipe)
+        for key, run in params.runs.items()
+        for seed in run.seeds
+        if (key, seed) not in ended
+    ]
+    minutes = sum(mean(known[kind]) for kind in waiting if known[kind])
+    untimed = sum(not known[kind] for kind in waiting)
+    more = f", and {untimed} of a kind not timed yet" if untimed else ""
+    total = len(done) + len(waiting)
+    return (
+        f"study {params.study}: {len(done)} of {total} trainings done; "
+        f"about {minutes:.0f} min of training left{more}"
+    )
