@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.artifacts import writing_to
+
 PATIENCE = 8.0
 """Seconds to wait for a lock; workers look for their parent every 5."""
 
@@ -59,8 +61,10 @@ def sole_owner(folder: Path) -> Iterator[None]:
     Killing `dvc repro` can leave its training process alive; a second one must not join it. Of a
     killed training the loader's workers hold the lock until they notice, so it is waited for.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    with file as lock:
         give_up = time.monotonic() + PATIENCE
         while True:
             try:

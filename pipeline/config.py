@@ -96,7 +96,10 @@ class NetworkConfig:
     trunk: str
     """A timm model name, with its weights' tag if it has one: `resnet50.tv_in1k`."""
     weights: str
-    """`none`, `timm` (its hub or cache), `package:<name>`, or `file:<path below $STPG_DATA>`."""
+    """`none`, `timm` (its hub or cache), `package:<name>`, or `file:<path below $STPG_DATA>`.
+
+    DVC does not follow the file: give another one another name.
+    """
     output_stride: Literal[8, 16, 32] = 16
     trunk_stages: int = 5
     """How many of the trunk's stages are used, from the image on; DeepLabV3+ uses all."""

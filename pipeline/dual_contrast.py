@@ -19,7 +19,7 @@ from pipeline.losses.anchors import (
     simplex_anchors,
     update_prototypes,
 )
-from pipeline.losses.contrast import anchor_contrast, sample_per_class, similarity
+from pipeline.losses.contrast import Reduction, anchor_contrast, sample_per_class, similarity
 from pipeline.memory import FeatureBank, closest_to_anchor
 
 
@@ -29,7 +29,7 @@ class ContrastConfig:
 
     loss: Literal["none", "anchor", "similarity", "both"] = "both"
     students: tuple[Literal["gen", "pro"], ...] = ("gen",)
-    """Whose features it trains."""
+    """Whose features it trains; gen always, whose projection head the teacher's follows."""
     pixels: tuple[Literal["labeled", "unlabeled"], ...] = ("labeled", "unlabeled")
     source: Literal["aspp", "decoder"] = "aspp"
     """What the projection head projects; the official code takes the decoder's features."""
@@ -41,6 +41,10 @@ class ContrastConfig:
     """Equation 15 to the letter: the sum runs over all anchors."""
     alpha: float = 0.99
     """EMA rate of the prototypes."""
+    normalize_prototypes: bool = False
+    """Bring them back to length 1 whenever they move."""
+    reduction: Reduction = "class"
+    """Mean of the means of the classes present, their sum over all C, or the mean of the pixels."""
     bank_size: int = 256
     """N: features kept for each class."""
     phi: float = 0.95
@@ -62,6 +66,11 @@ class ContrastConfig:
         for name in ("dim", "top_k", "max_pixels_per_class"):
             at_least(key, name, getattr(self, name), 1)
         at_least(key, "bank_size", self.bank_size, 0)
+        if self.loss != "none" and "gen" not in self.students:
+            raise ConfigError(
+                f"{key}.students: {list(self.students)}; expected 'gen' among them: prototypes and "
+                "bank are of its teacher's projection head, which nothing else trains"
+            )
         if self.bank_size == 0 and self.loss in ("similarity", "both"):
             raise ConfigError(
                 f"{key}.bank_size: 0 with {key}.loss {self.loss!r}; "
@@ -115,7 +124,12 @@ class DualContrast(nn.Module):
         if progress < self.config.assign_until:
             mean_CD, present_C = batch_prototypes(feature_PD, label_P, num_classes=self.num_classes)
             prototype_CD, seen_C = update_prototypes(
-                self.prototype_CD, self.seen_C, mean_CD, present_C, alpha=self.config.alpha
+                self.prototype_CD,
+                self.seen_C,
+                mean_CD,
+                present_C,
+                alpha=self.config.alpha,
+                normalize=self.config.normalize_prototypes,
             )
             self.prototype_CD.copy_(prototype_CD)
             self.seen_C.copy_(seen_C)
@@ -147,10 +161,15 @@ class DualContrast(nn.Module):
                 self.class_anchor_CD,
                 tau=self.config.tau,
                 count_positive_twice=self.config.count_positive_twice,
+                reduction=self.config.reduction,
             )
         if self.config.loss in ("similarity", "both"):
             terms["similarity"] = similarity(
-                feature_PD, label_P, self.bank.bank_CQD, self.bank.filled_CQ
+                feature_PD,
+                label_P,
+                self.bank.bank_CQD,
+                self.bank.filled_CQ,
+                reduction=self.config.reduction,
             )
         return terms
 

@@ -15,6 +15,7 @@ from pipeline.config import Params
 from pipeline.data.base import Prepared
 from pipeline.data.splits import Split, read_split
 from pipeline.methods.base import resolve
+from pipeline.models.backbone import weights_version
 from pipeline.runtime import versions
 from pipeline.trainer import Job
 
@@ -52,6 +53,7 @@ def job_of(key: str, seed: int, params: Params, paths: Paths, *, title: str = ""
             "digest": sha256_of([split.labeled, split.unlabeled]),
         },
         "code": sha256_of(code),
+        "weights": weights_version(recipe.network),
         "versions": versions(),
     }
     folder = paths.scratch() / f"{key}-seed{seed}-{sha256_of(resolved)[:12]}"

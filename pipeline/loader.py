@@ -5,8 +5,9 @@ interrupted: its place in the order and its augmentation are drawn from named se
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from pipeline.seeding import derive_seed, stream
 
 CACHED_PIXELS = 100_000_000
 """Decoded pixels that one process keeps: small data sets are decoded once."""
+GRACE = 30
+"""Seconds from SIGTERM to the end of a worker: a step and a saved state."""
 
 
 class StepDataset(Dataset):
@@ -36,8 +39,20 @@ class StepDataset(Dataset):
         self.labeled = [items[i] for i in split.labeled]
         # A split may label every image; then the unlabelled stream is the whole training set.
         self.unlabeled = [items[i] for i in split.unlabeled or split.labeled]
-        largest = max(item.height * item.width for item in data.train)
-        self.read = lru_cache(maxsize=CACHED_PIXELS // largest)(self.read_pair)
+        self.read = self.cached_reader()
+
+    def cached_reader(self) -> Callable[[Item], tuple[np.ndarray, np.ndarray]]:
+        """`read_pair` with a memory."""
+        largest = max(item.height * item.width for item in self.data.train)
+        return lru_cache(maxsize=CACHED_PIXELS // largest)(self.read_pair)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the cache: where workers are spawned, not forked, they get the rest by pickle."""
+        return {name: value for name, value in vars(self).items() if name != "read"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.read = self.cached_reader()
 
     def __len__(self) -> int:
         return self.recipe.steps
@@ -99,10 +114,14 @@ def stack(tensors: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> 
     return torch.stack(tensors) if tensors else torch.empty((0, *shape), dtype=dtype)
 
 
-def leave_interrupts_to_the_trainer(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the trainer stops its workers itself."""
+def leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C and schedulers signal every process of a group; the trainer stops its workers itself.
+
+    A worker that dies first would end the trainer before its state is saved, so SIGTERM ends one
+    only after a grace.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 def batches(dataset: StepDataset, *, start: int, workers: int) -> Iterator[Batch]:
@@ -112,7 +131,7 @@ def batches(dataset: StepDataset, *, start: int, workers: int) -> Iterator[Batch
         batch_size=None,
         sampler=range(start, len(dataset)),
         num_workers=workers,
-        worker_init_fn=leave_interrupts_to_the_trainer,
+        worker_init_fn=leave_signals_to_the_trainer,
         generator=torch.Generator().manual_seed(derive_seed(dataset.seed, "workers")),
     )
     return iter(loader)

@@ -6,6 +6,7 @@ import platform
 import resource
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 
 import torch
 
@@ -97,4 +98,8 @@ def cpu_name() -> str:
 
 def versions() -> dict[str, str]:
     """Of what the numbers depend on."""
-    return {"python": platform.python_version(), "torch": str(torch.__version__)}
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "timm": metadata.version("timm"),
+    }

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.artifacts import write_json, write_text
+from pipeline.artifacts import write_json, write_text, writing_to
 from pipeline.batch import Batch
 from pipeline.checkpoint import load, save, save_model
 from pipeline.config import RecipeConfig, TrainConfig
@@ -148,7 +148,7 @@ class Log:
         self.last = values
         line = {n: v if math.isfinite(v) else None for n, v in values.items()}
         line["step"] = entry["step"]
-        with self.path.open("a") as file:
+        with writing_to(self.path), self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
 

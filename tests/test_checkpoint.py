@@ -71,6 +71,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         save(tmp_path / "file/state.pt", {})
 
 
+def test_a_folder_that_cannot_be_owned_is_named_with_the_fix(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/run cannot be written .* free some disk space"):
+        with sole_owner(tmp_path / "file/run"):
+            pytest.fail("owned")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"model\.pt is missing"):
         load(tmp_path / "model.pt")

@@ -1,6 +1,11 @@
+import os
+import pickle
+import signal
+
 import pytest
 import torch
 
+from pipeline import loader
 from pipeline.batch import Views
 from pipeline.config import NetworkConfig, RecipeConfig
 from pipeline.data.splits import Split
@@ -59,6 +64,23 @@ def test_batches_depend_neither_on_workers_nor_on_where_a_run_resumes(data, work
     assert len(resumed) == 3
     assert all(same(batch, dataset(data)[step]) for step, batch in enumerate(resumed, 9))
     assert [b.seed for b in resumed] == [dataset(data)[s].seed for s in (9, 10, 11)]
+
+
+def test_a_data_set_reaches_spawned_workers_by_pickle(data):
+    copy = pickle.loads(pickle.dumps(dataset(data)))
+    assert same(copy[3], dataset(data)[3])
+
+
+def test_a_worker_outlives_a_signal_to_the_whole_group_until_the_state_is_saved(data, monkeypatch):
+    monkeypatch.setattr(loader, "GRACE", 2)
+    given = batches(dataset(data), start=0, workers=1)
+    first = next(given)
+    (worker,) = given._workers
+    os.kill(worker.pid, signal.SIGTERM)
+    assert same(first, dataset(data)[0])
+    assert same(next(given), dataset(data)[1])
+    with pytest.raises(RuntimeError, match="killed by signal: Alarm clock"):
+        worker.join(timeout=10)
 
 
 def test_seeds_give_other_batches(data):

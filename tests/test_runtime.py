@@ -90,5 +90,5 @@ def test_the_peak_memory_is_this_process_in_gib():
 
 
 def test_the_versions_are_plain_text():
-    assert versions().keys() == {"python", "torch"}
+    assert versions().keys() == {"python", "torch", "timm"}
     assert all(type(text) is str for text in versions().values())

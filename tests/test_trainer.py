@@ -13,7 +13,7 @@ from pipeline.config import RecipeConfig, TrainConfig
 from pipeline.data.splits import Split
 from pipeline.methods import base
 from pipeline.runtime import set_up
-from pipeline.trainer import Interrupted, Job, polynomial_decay, train
+from pipeline.trainer import Interrupted, Job, Log, polynomial_decay, train
 from tests.prepared import NETWORK, make_prepared
 
 STPG = {"contrast": {"bank_from": 0.1, "loss_from": 0.2, "phi": 0.0, "dim": 16}}
@@ -137,6 +137,14 @@ def test_the_log_has_every_term_the_rate_and_what_the_method_reports(tmp_path, d
     assert last["loss"] == pytest.approx(sum(terms), rel=1e-5)
     assert last["lr"] == pytest.approx(0.05 * (1 - 9 / 10) ** 0.9)
     assert {"share_selected", "accuracy_selected", "accuracy_gen_teacher"} <= last.keys()
+
+
+def test_a_log_that_cannot_be_written_is_named_with_the_fix(tmp_path):
+    log = Log(tmp_path / "log.jsonl", 0)
+    log.path.unlink()
+    log.path.mkdir()
+    with pytest.raises(OSError, match=r"log\.jsonl cannot be written .* free some disk space"):
+        log.write({"step": 1}, {})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

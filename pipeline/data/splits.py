@@ -109,8 +109,9 @@ def new_split(
 def import_lists(prepared: Prepared, config: SplitConfig, root: Path) -> Split:
     """The split of published lists, in any form of `LINE_FORMS`.
 
-    The family follows from the lines. Where they are plain ids, it is the one that the path
-    names as a word (`lists/cps/1-8/labeled.txt`), and otherwise `plain`.
+    The family follows from the lines. Where they are plain ids, or UniMatch's lines of VOC images,
+    in which it published the others' lists too, it is the one that the path names as a word
+    (`cps/1-8/labeled.txt`, `unimatch/u2pl_1_8/labeled.txt`; the last such word), if any.
 
     Args:
       prepared: the data set that the lists are about.
@@ -130,9 +131,9 @@ def import_lists(prepared: Prepared, config: SplitConfig, root: Path) -> Split:
                 f"{config.unlabeled} has lines of the form {other!r}, {config.labeled} of the form "
                 f"{family!r}; expected two lists of one family"
             )
-    if family == PLAIN:
+    if family in (PLAIN, "unimatch"):
         words = re.findall(r"[a-z0-9]+", config.labeled.lower())
-        family = next((word for word in reversed(words) if word in dict(LINE_FORMS)), PLAIN)
+        family = next((word for word in reversed(words) if word in dict(LINE_FORMS)), family)
     try:
         return new_split(prepared, config, family, labeled, unlabeled)
     except ValueError as error:

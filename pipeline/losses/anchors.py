@@ -141,7 +141,8 @@ def assign_anchors(anchor_CD: Tensor, prototype_CD: Tensor, seen_C: Tensor) -> T
     Returns:
       int64 [C], a permutation: `anchor_CD[sigma_C]` is in the order of the classes.
     """
-    distance_CC = torch.cdist(prototype_CD.double(), anchor_CD.double())
-    cost_CC = distance_CC.masked_fill(~seen_C[:, None], 0)
-    _, sigma_C = linear_sum_assignment(cost_CC.cpu().numpy())
+    # On the CPU, where the assignment is solved anyway: MPS has no float64.
+    distance_CC = torch.cdist(prototype_CD.cpu().double(), anchor_CD.cpu().double())
+    cost_CC = distance_CC.masked_fill(~seen_C.cpu()[:, None], 0)
+    _, sigma_C = linear_sum_assignment(cost_CC.numpy())
     return torch.from_numpy(sigma_C).to(anchor_CD.device)

@@ -4,10 +4,15 @@ Features enter every function as a network gives them, and are brought to length
 (docs/paper.md, reading 10). Labels are int64 [P].
 """
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
 from pipeline.losses.anchors import class_mean, unit
+
+Reduction = Literal["class", "every_class", "pixel"]
+"""How the losses of pixels become one; see `anchor_contrast`."""
 
 
 def anchor_contrast(
@@ -17,7 +22,7 @@ def anchor_contrast(
     *,
     tau: float,
     count_positive_twice: bool = False,
-    reduction: str = "class",
+    reduction: Reduction = "class",
 ) -> Tensor:
     """L_ac of equation 15: pulls a feature to its class's anchor, away from the others.
 
@@ -26,7 +31,8 @@ def anchor_contrast(
       anchor_CD: unit vectors in the order of the classes; get no gradient.
       count_positive_twice: whether the sum in the denominator ranges over all anchors, as printed,
         rather than over the other ones, as described (docs/paper.md, reading 7).
-      reduction: "class" (mean of the means of the classes present) or "pixel" (mean).
+      reduction: "class" (mean of the means of the classes present), "every_class" (their sum over
+        C) or "pixel" (mean).
 
     Returns:
       scalar, float32 or wider; 0 with a zero gradient where P is 0.
@@ -48,7 +54,7 @@ def similarity(
     bank_CQD: Tensor,
     filled_CQ: Tensor,
     *,
-    reduction: str = "class",
+    reduction: Reduction = "class",
 ) -> Tensor:
     """L_sim of equation 16: pulls a feature to its class's features in the memory bank.
 
@@ -58,7 +64,8 @@ def similarity(
       label_P: 0..C-1.
       bank_CQD: features of any length; get no gradient.
       filled_CQ: bool, True for a slot that holds a feature.
-      reduction: "class" (mean of the means of the classes present) or "pixel" (mean).
+      reduction: "class" (mean of the means of the classes present), "every_class" (their sum over
+        C) or "pixel" (mean).
 
     Returns:
       scalar in [0, 2], float32 or wider; 0 with a zero gradient where nothing counts.
@@ -112,13 +119,16 @@ def sample_per_class(
     )
 
 
-def _reduce(loss_P: Tensor, label_P: Tensor, counted_C: Tensor, reduction: str) -> Tensor:
+def _reduce(loss_P: Tensor, label_P: Tensor, counted_C: Tensor, reduction: Reduction) -> Tensor:
     """Mean over the pixels of the counted classes, or over the means of those classes."""
-    if reduction == "class":
-        mean_C1, present_C = class_mean(loss_P[:, None], label_P, num_classes=len(counted_C))
-        loss, counted = mean_C1.squeeze(1), counted_C & present_C
-    elif reduction == "pixel":
-        loss, counted = loss_P, counted_C[label_P]
-    else:
-        raise ValueError(f"unknown reduction {reduction!r}; known: class, pixel")
-    return (loss * counted).sum() / counted.sum().clamp(min=1)
+    if reduction not in get_args(Reduction):
+        raise ValueError(
+            f"unknown reduction {reduction!r}; known: {', '.join(get_args(Reduction))}"
+        )
+    if reduction == "pixel":
+        counted_P = counted_C[label_P]
+        return (loss_P * counted_P).sum() / counted_P.sum().clamp(min=1)
+    mean_C1, present_C = class_mean(loss_P[:, None], label_P, num_classes=len(counted_C))
+    counted_C = counted_C & present_C
+    total = (mean_C1.squeeze(1) * counted_C).sum()
+    return total / (len(counted_C) if reduction == "every_class" else counted_C.sum().clamp(min=1))

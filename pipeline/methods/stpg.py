@@ -52,6 +52,8 @@ class Config:
     """Added to each m_qq of equation 5; the official code adds 1."""
     unsupervised_from: float = 0.0
     """Share of training after which the unlabelled images join."""
+    count_padding: bool = False
+    """Learn the teachers' labels of padding too, as the official code does."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     cutmix: CutMixConfig = field(default_factory=CutMixConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
@@ -87,8 +89,7 @@ class Student(nn.Module):
         super().__init__()
         self.network = setting.networks.network(name)
         self.source = config.source
-        # Gen-Student's is needed in any case: its teacher's fills the bank.
-        projects = config.loss != "none" and name in ("gen", *config.students)
+        projects = config.loss != "none" and name in config.students
         self.projection = (
             setting.networks.projection(name, config.source, config.dim) if projects else None
         )
@@ -187,7 +188,8 @@ class Method(MethodBase):
         teachers = [self.gen_teacher, self.pro_teacher or self.gen_teacher]
         labels = [pseudo_label(teacher(image).logits) for teacher in dict.fromkeys(teachers)]
         by_gen, by_pro = (PseudoLabel(*map(mixed, label)) for label in (labels[0], labels[-1]))
-        result = Mixed(mixed(image), mixed(batch.valid_u), mixed(batch.truth_u), by_gen, by_pro)
+        counted = batch.valid_u | self.config.count_padding
+        result = Mixed(mixed(image), mixed(counted), mixed(batch.truth_u), by_gen, by_pro)
         self.record_accuracy(result)
         return result
 

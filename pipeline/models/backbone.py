@@ -1,8 +1,11 @@
 """Trunks from timm, and where their pretrained weights come from."""
 
 import difflib
+import hashlib
 import importlib
 import os
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import timm
@@ -87,7 +90,11 @@ def load_pretrained(trunk: Trunk, config: NetworkConfig) -> None:
             "expected none, timm, package:<name> or file:<path below $STPG_DATA>"
         )
     wanted = trunk.body.model.state_dict()
-    found = {name: state.get(name) for name in wanted}
+    # Files from before 2018 do not count batches, and nothing here reads the count.
+    found = {
+        name: state.get(name, value if name.endswith("num_batches_tracked") else None)
+        for name, value in wanted.items()
+    }
     bad = [k for k, v in wanted.items() if found[k] is None or found[k].shape != v.shape]
     if bad:
         raise ConfigError(
@@ -95,6 +102,21 @@ def load_pretrained(trunk: Trunk, config: NetworkConfig) -> None:
             f"{config.trunk}, or has them in another shape, first {bad[0]!r}"
         )
     trunk.body.model.load_state_dict(found)
+
+
+def weights_version(config: NetworkConfig) -> str:
+    """What pins the weights beside their name: a file's SHA-256, a package's version.
+
+    Raises:
+      FileNotFoundError: as `load_pretrained`.
+    """
+    kind, _, rest = config.weights.partition(":")
+    if kind == "file":
+        return hashlib.sha256(weights_file(rest).read_bytes()).hexdigest()
+    if kind == "package":
+        with suppress(metadata.PackageNotFoundError):  # `load_pretrained` says what to install
+            return metadata.version(rest)
+    return ""
 
 
 def packaged_state(package: str, trunk: str) -> dict[str, Tensor]:
@@ -121,13 +143,18 @@ def packaged_state(package: str, trunk: str) -> dict[str, Tensor]:
 
 def file_state(relative: str) -> dict[str, Tensor]:
     """Weights from a local file, as torch or safetensors wrote them."""
+    return timm.models.load_state_dict(str(weights_file(relative)), weights_only=True)
+
+
+def weights_file(relative: str) -> Path:
+    """The file of `weights: file:<relative>`, which has to be there."""
     path = Path(os.environ.get("STPG_DATA") or ROOT / "data/sources") / relative
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: put the trunk's weights there (torchvision's or timm's file), "
             "or set STPG_DATA to the folder that holds it"
         )
-    return timm.models.load_state_dict(str(path), weights_only=True)
+    return path
 
 
 def hub_state(trunk: str) -> dict[str, Tensor]:

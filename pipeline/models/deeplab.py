@@ -23,7 +23,7 @@ class Output(NamedTuple):
     logits: Tensor
     """[N, C, H, W], at the image's size."""
     aspp: Tensor
-    """[N, D, H / output_stride, W / output_stride]."""
+    """[N, D, H / s, W / s]; s is `output_stride`, or less where the trunk's stages are cut."""
     decoder: Tensor
     """[N, D, H / low_level_stride, W / low_level_stride], before the classifier."""
 

@@ -195,6 +195,22 @@ def test_plain_ids_are_of_the_family_that_the_path_names(tmp_path, path, family)
 
 
 @pytest.mark.parametrize(
+    ("path", "family"),
+    [
+        ("unimatch/pascal/1_16/labeled.txt", "unimatch"),
+        ("unimatch/pascal/u2pl_1_16/labeled.txt", "u2pl"),
+        ("labeled.txt", "unimatch"),
+    ],
+)
+def test_lists_that_unimatch_published_of_others_are_theirs(tmp_path, path, family):
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("JPEGImages/2007_000032.jpg SegmentationClass/2007_000032.png")
+    split = import_lists(published(), SplitConfig("voc", "classic", 16, labeled=path), tmp_path)
+    assert split.family == family
+
+
+@pytest.mark.parametrize(
     ("labeled", "unlabeled", "message"),
     [
         ("a\nb\nc\nd", None, r"l.txt: a, b, c, \.\.\. \(4 in all\): not among the 4 training"),

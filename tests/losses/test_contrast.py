@@ -16,7 +16,7 @@ from tests.reference import contrast as reference
 
 C, D, Q = 4, 3, 5
 SEEDS = st.integers(0, 2**31 - 1)
-REDUCTIONS = st.sampled_from(["class", "pixel"])
+REDUCTIONS = st.sampled_from(["class", "every_class", "pixel"])
 REPEAT = settings(deadline=None, max_examples=40)
 AXES = torch.eye(3)
 """Three anchors in three dimensions: every product can be read off a feature."""
@@ -56,7 +56,8 @@ def test_similarity_worked_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("reduction", "want"), [("class", (0 + 1) / 2), ("pixel", (0 + 0 + 1) / 3)]
+    ("reduction", "want"),
+    [("class", (0 + 1) / 2), ("every_class", (0 + 1 + 0) / 3), ("pixel", (0 + 0 + 1) / 3)],
 )
 def test_reductions_worked_by_hand(reduction, want):
     # class 0: two pixels, loss 0; class 1: one pixel, loss 1; class 2: one pixel, an empty bank
@@ -122,7 +123,7 @@ def test_an_empty_slot_never_matters():
     )
 
 
-@pytest.mark.parametrize("reduction", ["class", "pixel"])
+@pytest.mark.parametrize("reduction", ["class", "every_class", "pixel"])
 def test_gradients_are_right_and_reach_the_features_alone(reduction):
     feature, label, anchor, bank, filled = draw()
     for tensor in (feature, anchor, bank):
@@ -138,7 +139,7 @@ def test_gradients_are_right_and_reach_the_features_alone(reduction):
     assert bank.grad is None
 
 
-@pytest.mark.parametrize("reduction", ["class", "pixel"])
+@pytest.mark.parametrize("reduction", ["class", "every_class", "pixel"])
 def test_nothing_to_contrast_gives_zero_with_a_zero_gradient(reduction):
     feature, label, anchor, bank, filled = draw()
     feature.requires_grad_()
@@ -168,7 +169,7 @@ def test_losses_are_float32_at_least_under_autocast_too():
 
 def test_an_unknown_reduction_is_refused():
     feature, label, anchor, bank, filled = draw()
-    message = "unknown reduction 'sum'; known: class, pixel"
+    message = "unknown reduction 'sum'; known: class, every_class, pixel"
     with pytest.raises(ValueError, match=message):
         anchor_contrast(feature, label, anchor, tau=0.5, reduction="sum")
     with pytest.raises(ValueError, match=message):

@@ -1,5 +1,7 @@
 """What makes STPG STPG: each idea, removed or reversed, must show."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -165,6 +167,21 @@ def test_the_predictor_is_the_general_student():
     assert method.predictor() is method.gen_student.network
 
 
+def test_padding_is_learnt_only_where_asked_for():
+    batch = replace(make_batch(), valid_u=torch.zeros(2, 32, 32, dtype=torch.bool))
+    usual, official = (make("stpg", count_padding=count) for count in (False, True))
+    assert usual.losses(batch, 0.0)["unsupervised_gen"] == 0
+    assert official.losses(batch, 0.0)["unsupervised_gen"] > 0
+
+
+@pytest.mark.parametrize("change", [{"normalize_prototypes": True}, {"reduction": "every_class"}])
+def test_the_readings_of_the_contrast_reach_it(change):
+    usual, other = make("stpg"), make("stpg", contrast=change)
+    for method in (usual, other):
+        run_steps(method, 4)
+    assert not torch.equal(usual.contrast.prototype_CD, other.contrast.prototype_CD)
+
+
 def test_accuracy_counts_known_pixels_only():
     label = torch.tensor([[1, 1, 2, 3]])
     truth = torch.tensor([[1, 2, 255, 3]])
@@ -178,6 +195,7 @@ def test_accuracy_counts_known_pixels_only():
         ({"dual": False}, "selection: 'consistent\\+high' with x.dual false; expected 'all'"),
         ({"contrast": {"bank_size": 0}}, "bank_size: 0 with x.contrast.loss 'both'"),
         ({"contrast": {"bank_from": 0.6}}, "bank_from: 0.6; expected at most"),
+        ({"contrast": {"students": ["pro"]}}, "students: \\['pro'\\]; expected 'gen' among them"),
         ({"selection": "high"}, "selection: found 'high'; expected one of all, consistent"),
         ({"lambda_u": -1.0}, "lambda_u: -1.0; expected at least 0"),
         ({"teacher": {"decay": 2.0}}, "teacher.decay: 2.0; expected 0.0 to 1.0"),

