@@ -67,14 +67,19 @@ def main() -> None:
     if arguments.action == "use":
         if arguments.name is None:
             parser.error(f"use which study? known: {', '.join(sorted(known()))}")
+        if (path := known().get(arguments.name)) is not None:
+            load_params(path)  # before anything moves
         use(arguments.name)
-        load_params()
     if arguments.action == "name":
         print(active())
         return
     for name, path in sorted(known().items()):
         mark = "*" if path.name == "params.yaml" else " "
-        params = load_params(path)
+        try:
+            params = load_params(path)
+        except ConfigError as error:
+            print(f"{mark} {name:8} broken: {error}")
+            continue
         trainings = sum(len(run.seeds) for run in params.runs.values())
         print(f"{mark} {name:8} {len(params.runs)} runs, {trainings} trainings")
 

@@ -117,3 +117,16 @@ def test_the_command_shows_the_study_in_place(monkeypatch, capsys):
     study.main()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines if line.startswith("*")] == [active()]
+
+
+def test_a_broken_study_is_shown_as_such_and_not_put_in_place(monkeypatch, tmp_path, capsys):
+    broken = tmp_path / "bad.yaml"
+    broken.write_text("study: bad\nruns: 3\n")
+    monkeypatch.setattr(study, "known", lambda: {"bad": broken})
+    monkeypatch.setattr(study, "use", lambda name: pytest.fail("moved"))
+    monkeypatch.setattr(sys, "argv", ["study", "use", "bad"])
+    with pytest.raises(ConfigError):
+        study.main()
+    monkeypatch.setattr(sys, "argv", ["study"])
+    study.main()
+    assert "bad      broken: " in capsys.readouterr().out
