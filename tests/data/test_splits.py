@@ -177,35 +177,28 @@ def test_without_an_unlabeled_list_all_the_rest_is_unlabeled(tmp_path):
     assert split.unlabeled == ("2007_000032", "2007_000063", "unmasked")
 
 
-@pytest.mark.parametrize(
-    ("path", "family"),
-    [
-        ("lists/cps/pascal/labeled.txt", "cps"),
-        ("U2PL-voc/92/labeled.txt", "u2pl"),
-        ("mine/labeled.txt", "plain"),
-        ("steps/labeled.txt", "plain"),
-    ],
-)
-def test_plain_ids_are_of_the_family_that_the_path_names(tmp_path, path, family):
-    file = tmp_path / path
-    file.parent.mkdir(parents=True)
-    file.write_text("2007_000032")
-    split = import_lists(published(), SplitConfig("voc", "classic", 16, labeled=path), tmp_path)
-    assert split.family == family
+OF_VOC = "JPEGImages/2007_000032.jpg SegmentationClass/2007_000032.png"
+"""A line of UniMatch's lists, in which it published those of CPS and U2PL too."""
 
 
 @pytest.mark.parametrize(
-    ("path", "family"),
+    ("line", "path", "family"),
     [
-        ("unimatch/pascal/1_16/labeled.txt", "unimatch"),
-        ("unimatch/pascal/u2pl_1_16/labeled.txt", "u2pl"),
-        ("labeled.txt", "unimatch"),
+        ("2007_000032", "lists/cps/pascal/labeled.txt", "cps"),
+        ("2007_000032", "U2PL-voc/92/labeled.txt", "u2pl"),
+        ("2007_000032", "mine/labeled.txt", "plain"),
+        ("2007_000032", "steps/labeled.txt", "plain"),
+        (OF_VOC, "unimatch/pascal/1_16/labeled.txt", "unimatch"),
+        (OF_VOC, "unimatch/pascal/u2pl_1_16/labeled.txt", "u2pl"),
+        (OF_VOC, "labeled.txt", "unimatch"),
     ],
 )
-def test_lists_that_unimatch_published_of_others_are_theirs(tmp_path, path, family):
+def test_lists_that_others_publish_too_are_of_the_family_that_the_path_names(
+    tmp_path, line, path, family
+):
     file = tmp_path / path
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("JPEGImages/2007_000032.jpg SegmentationClass/2007_000032.png")
+    file.write_text(line)
     split = import_lists(published(), SplitConfig("voc", "classic", 16, labeled=path), tmp_path)
     assert split.family == family
 
