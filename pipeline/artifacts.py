@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.typed import ConfigError
+
 ROOT = Path(__file__).resolve().parents[1]
 """The repository: every path of the pipeline is relative to it."""
+
+
+def sources() -> Path:
+    """Where published data and weights lie: `$STPG_DATA`, or data/sources."""
+    named = os.environ.get("STPG_DATA")
+    if named and not Path(named).is_dir():
+        raise ConfigError(f"$STPG_DATA: {named}: no such folder; make it, or unset the variable")
+    return Path(named) if named else ROOT / "data/sources"
 
 
 def write_json(path: Path, value: Any) -> None:

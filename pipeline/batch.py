@@ -14,6 +14,8 @@ class Views:
 
     unlabeled: bool = False
     """Weakly augmented unlabelled images."""
+    partners: bool = False
+    """As many again, drawn independently: what CutMix pastes (`partner: drawn`)."""
     strong: int = 0
     """Colour-jittered copies of each of them, same geometry."""
 
@@ -31,13 +33,14 @@ class Batch:
     label_l: Tensor
     """int64 [N, H, W]; 255 = ignore, padding included."""
     image_u: Tensor
-    """float32 [N, 3, H, W], weakly augmented; [0, 3, H, W] if the method has no use for it."""
+    """float32 [M, 3, H, W], weakly augmented: M = N, or 2 N with partners, which follow; 0 if the
+    method has no use for them."""
     strong_u: Tensor
-    """float32 [S, N, 3, H, W]: the S strong copies of `image_u`."""
+    """float32 [S, M, 3, H, W]: the S strong copies of `image_u`."""
     valid_u: Tensor
-    """bool [N, H, W]: False where the crop went beyond the image."""
+    """bool [M, H, W]: False where the crop went beyond the image."""
     truth_u: Tensor
-    """int64 [N, H, W]."""
+    """int64 [M, H, W]."""
     seed: int
     """This step's own, for what the method itself draws."""
 

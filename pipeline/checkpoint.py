@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import writing_to
+from pipeline.typed import InputError
 
 PATIENCE = 8.0
 """Seconds to wait for a lock; workers look for their parent every 5."""
@@ -41,7 +42,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a truncated file
-        raise ValueError(
+        raise InputError(
             f"{path} ({path.stat().st_size} bytes) is not a readable file of this pipeline: "
             f"{type(error).__name__}. Delete it and run again"
         ) from error

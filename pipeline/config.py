@@ -144,6 +144,8 @@ class RecipeConfig:
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)
     """Factors of the random resize of the weak augmentation."""
     flip: float = 0.5
+    unsupervised_from: float = 0.0
+    """Share of training after which the unlabelled images join, whatever the method."""
 
     def check(self, key: str) -> None:
         """A batch of one is refused: the pooled branch of the ASPP normalises over the batch."""
@@ -152,7 +154,7 @@ class RecipeConfig:
         at_least(key, "batch", self.batch, 2)
         at_least(key, "steps", self.steps, 1)
         at_least(key, "warm_up", self.warm_up, 0)
-        for name in ("flip", "ohem_threshold"):
+        for name in ("flip", "ohem_threshold", "unsupervised_from"):
             within(key, name, getattr(self, name), 0.0, 1.0)
         at_least(key, "ohem_min_kept", self.ohem_min_kept, 0)
         if not self.lr > 0:
@@ -277,6 +279,13 @@ def reference(key: str, found: str, section: Collection[str], where: str = "") -
         raise ConfigError(f"{key}: no {found!r}{place}; {did_you_mean(found, section)}")
 
 
+def entry(params: Params, section: str, key: str) -> Any:
+    """What `section` says of `key`; a name that it has not is a ConfigError."""
+    known = getattr(params, section)
+    reference(section, key, known)
+    return known[key]
+
+
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """Reads and checks a study's parameters; raises ConfigError naming the file and the key."""
     if not path.is_file():
@@ -291,6 +300,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file; raises ConfigError naming file, line and column."""
     try:
-        return yaml.safe_load(path.read_text())
+        with path.open() as file:
+            return yaml.safe_load(file)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path.name}: not valid YAML: {error}") from None

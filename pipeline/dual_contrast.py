@@ -34,6 +34,8 @@ class ContrastConfig:
     source: Literal["aspp", "decoder"] = "aspp"
     """What the projection head projects; the official code takes the decoder's features."""
     dim: int = 256
+    head_norm: bool = False
+    """A batch norm in the head, as in the official code."""
     tau: float = 0.5
     anchors: Literal["optimized", "simplex"] = "optimized"
     """Equation 12 minimised, or its closed form."""
@@ -45,6 +47,8 @@ class ContrastConfig:
     """Bring them back to length 1 whenever they move."""
     reduction: Reduction = "class"
     """Mean of the means of the classes present, their sum over all C, or the mean of the pixels."""
+    min_pixels: int = 1
+    """A class with fewer in the batch is left out of the loss; the official code asks for 2."""
     bank_size: int = 256
     """N: features kept for each class."""
     phi: float = 0.95
@@ -63,7 +67,7 @@ class ContrastConfig:
         """Shares, and a bank where the loss needs one."""
         for name in ("phi", "alpha", "bank_from", "loss_from", "assign_until"):
             within(key, name, getattr(self, name), 0.0, 1.0)
-        for name in ("dim", "top_k", "max_pixels_per_class"):
+        for name in ("dim", "top_k", "max_pixels_per_class", "min_pixels"):
             at_least(key, name, getattr(self, name), 1)
         at_least(key, "bank_size", self.bank_size, 0)
         if self.loss != "none" and "gen" not in self.students:
@@ -146,6 +150,9 @@ class DualContrast(nn.Module):
 
         A class gives at most `max_pixels_per_class` pixels, drawn by `generator`.
         """
+        common_C = torch.bincount(label_P, minlength=self.num_classes) >= self.config.min_pixels
+        common_P = common_C[label_P]
+        feature_PD, label_P = feature_PD[common_P], label_P[common_P]
         index = sample_per_class(
             label_P,
             max_per_class=self.config.max_pixels_per_class,

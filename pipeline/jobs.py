@@ -65,8 +65,16 @@ def method_config(key: str, params: Params) -> Any:
     """The typed parameters of a run's method: its section, then what the run sets."""
     run = params.runs[key]
     section = params.methods[run.method]
-    config = resolve(run.method, section, key=f"methods.{run.method}")
-    return resolve(run.method, section, run.set, key=f"runs.{key}.set") if run.set else config
+    where = f"runs.{key}.set" if run.set else f"methods.{run.method}"
+    return resolve(run.method, section, run.set, key=where)
+
+
+def check_methods(params: Params) -> None:
+    """Raises ConfigError unless every section of `methods`, and every run's `set`, is right."""
+    for name, section in params.methods.items():
+        resolve(name, section, key=f"methods.{name}")
+    for key in params.runs:
+        method_config(key, params)
 
 
 @cache

@@ -61,12 +61,15 @@ class StepDataset(Dataset):
         n, crop = self.recipe.batch, self.recipe.crop
         numbers = range(step * n, (step + 1) * n)
         labeled = [self.weak("labeled", self.labeled, k) for k in numbers]
-        drawn = numbers if self.views.unlabeled else ()
-        unlabeled = [self.weak("unlabeled", self.unlabeled, k) for k in drawn]
+        roles = ["unlabeled"] * self.views.unlabeled + ["partner"] * self.views.partners
+        drawn = [(role, k) for role in roles for k in numbers]
+        unlabeled = [self.weak(role, self.unlabeled, k) for role, k in drawn]
         strong = [
-            [jitter(image, stream(self.seed, "jitter", s, k)) for k, (image, _, _) in pairs]
-            for s in range(self.views.strong)
-            if (pairs := list(zip(drawn, unlabeled, strict=True)))
+            [
+                jitter(image, stream(self.seed, "jitter", s, *place))
+                for place, (image, _, _) in zip(drawn, unlabeled, strict=True)
+            ]
+            for s in range(self.views.strong if drawn else 0)
         ]
         image_u = stack([u[0] for u in unlabeled], (3, *crop), torch.float32)
         return Batch(

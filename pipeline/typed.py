@@ -14,7 +14,11 @@ from typing import Any, Literal, TypeVar
 T = TypeVar("T")
 
 
-class ConfigError(ValueError):
+class InputError(ValueError):
+    """Data that cannot be used as they stand; the message says what to do."""
+
+
+class ConfigError(InputError):
     """A parameter that cannot be used as it stands."""
 
 

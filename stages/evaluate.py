@@ -1,25 +1,25 @@
 """Stage `evaluate`: a run's models on the validation images."""
 
 import json
-import sys
 
 import numpy as np
 
 from pipeline.artifacts import Paths, write_json
 from pipeline.checkpoint import load
-from pipeline.config import NetworkConfig, load_params
+from pipeline.command import run_stage
+from pipeline.config import NetworkConfig, entry, load_params
 from pipeline.data.base import Prepared
 from pipeline.evaluate import evaluate
 from pipeline.metrics import iou_per_class, mean_iou
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.runtime import set_up
-from pipeline.typed import from_mapping
+from pipeline.typed import InputError, from_mapping
 
 
 def main(key: str) -> None:
     """Writes the run's metrics, and its record beside them."""
     params = load_params()
-    run, paths = params.runs[key], Paths(params.study)
+    run, paths = entry(params, "runs", key), Paths(params.study)
     runtime = set_up(params.train)
     data = Prepared.open(paths.prepared(run.dataset))
     results, records = [], []
@@ -33,7 +33,7 @@ def main(key: str) -> None:
             network, data, params.evaluation[run.dataset], runtime, title=f"{key} seed {seed}"
         )
         if not confusion_CC.any():
-            raise ValueError(f"{data.root}: every pixel of its validation masks is ignored")
+            raise InputError(f"{data.root}: every pixel of its validation masks is ignored")
         iou_C = iou_per_class(confusion_CC)
         results.append(
             {
@@ -59,4 +59,4 @@ def main(key: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run_stage(main)

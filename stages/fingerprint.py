@@ -1,6 +1,7 @@
 """Stage `fingerprint`: the code behind every other stage, one JSON file each."""
 
 from pipeline.artifacts import ROOT, replacing, write_json
+from pipeline.command import run_stage
 from pipeline.fingerprint import all_fingerprints
 
 
@@ -12,4 +13,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

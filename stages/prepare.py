@@ -1,20 +1,20 @@
 """Stage `prepare`: any raw data set to the one prepared form."""
 
 import importlib
-import sys
 
 from pipeline.artifacts import Paths
-from pipeline.config import load_params
+from pipeline.command import run_stage
+from pipeline.config import entry, load_params
 from pipeline.data.prepare import prepare
 
 
 def main(key: str) -> None:
     """Reads data/raw/<key>, writes data/prepared/<key>."""
     params = load_params()
-    config, paths = params.datasets[key], Paths(params.study)
+    config, paths = entry(params, "datasets", key), Paths(params.study)
     source = importlib.import_module(f"pipeline.data.{config.source}")
     prepare(key, source, paths.raw(key), paths.prepared(key), config)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run_stage(main)

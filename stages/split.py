@@ -1,9 +1,8 @@
 """Stage `split`: which training images keep their labels."""
 
-import sys
-
 from pipeline.artifacts import Paths
-from pipeline.config import load_params
+from pipeline.command import run_stage
+from pipeline.config import entry, load_params
 from pipeline.data.base import Prepared
 from pipeline.data.splits import import_lists, make_split, write_split
 
@@ -11,7 +10,7 @@ from pipeline.data.splits import import_lists, make_split, write_split
 def main(key: str) -> None:
     """Draws the split called `key`, or imports its published lists."""
     params = load_params()
-    config, paths = params.splits[key], Paths(params.study)
+    config, paths = entry(params, "splits", key), Paths(params.study)
     prepared = Prepared.open(paths.prepared(config.dataset))
     if config.labeled:
         split = import_lists(prepared, config, paths.lists())
@@ -21,4 +20,4 @@ def main(key: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run_stage(main)

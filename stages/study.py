@@ -6,10 +6,12 @@ dvc.lock; the others wait in studies/ as NAME.yaml and NAME.lock.
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from pipeline.artifacts import ROOT
-from pipeline.config import ConfigError, load_params, read_yaml
+from pipeline.config import ConfigError, Params, load_params, read_yaml
+from pipeline.jobs import check_methods
 from pipeline.typed import did_you_mean
 
 
@@ -32,6 +34,16 @@ def known(root: Path = ROOT) -> dict[str, Path]:
     waiting = {path.stem: path for path in (root / "studies").glob("*.yaml")}
     name = active(root)
     return waiting | ({name: root / "params.yaml"} if name else {})
+
+
+def load(path: Path) -> Params:
+    """Reads a study and checks all of it, its methods' parameters too."""
+    params = load_params(path)
+    try:
+        check_methods(params)
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from None
+    return params
 
 
 def use(name: str, root: Path = ROOT) -> None:
@@ -68,7 +80,7 @@ def main() -> None:
         if arguments.name is None:
             parser.error(f"use which study? known: {', '.join(sorted(known()))}")
         if (path := known().get(arguments.name)) is not None:
-            load_params(path)  # before anything moves
+            load(path)  # before anything moves
         use(arguments.name)
     if arguments.action == "name":
         print(active())
@@ -76,7 +88,7 @@ def main() -> None:
     for name, path in sorted(known().items()):
         mark = "*" if path.name == "params.yaml" else " "
         try:
-            params = load_params(path)
+            params = load(path)
         except ConfigError as error:
             print(f"{mark} {name:8} broken: {error}")
             continue
@@ -85,4 +97,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ConfigError, OSError) as error:
+        sys.exit(f"stages.study: {error}")

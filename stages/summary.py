@@ -1,6 +1,7 @@
 """Stage `summary`: every run's mIoU in one file, for `dvc metrics` and `dvc exp show`."""
 
 from pipeline.artifacts import Paths, write_json
+from pipeline.command import run_stage
 from pipeline.config import load_params
 from pipeline.report.results import read_seeds
 
@@ -14,4 +15,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

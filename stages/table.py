@@ -1,11 +1,10 @@
 """Stage `table`: one table, measured beside published, as Markdown and CSV."""
 
-import sys
-
 from pipeline.artifacts import ROOT, Paths, write_text
-from pipeline.config import load_params, read_yaml
+from pipeline.command import run_stage
+from pipeline.config import entry, load_params, read_yaml, reference
 from pipeline.report.results import read_classes, read_seeds
-from pipeline.report.tables import TableSpec, compare, per_class, to_markdown
+from pipeline.report.tables import Note, TableSpec, compare, per_class, to_markdown
 from pipeline.typed import from_mapping
 
 
@@ -14,8 +13,11 @@ def main(key: str) -> None:
     params = load_params()
     paths = Paths(params.study)
     described = read_yaml(ROOT / "paper.yaml")
+    group = entry(params, "tables", key).group
+    reference("paper.yaml: tables", key, described["tables"])
     spec = from_mapping(TableSpec, described["tables"][key], f"paper.yaml: tables.{key}")
-    folder = paths.metrics(params.tables[key].group, "").parent
+    folder = paths.metrics(group, "").parent
+    study = from_mapping(Note, described["notes"].get(params.study, {}), "paper.yaml: notes")
     seeds, classes = read_seeds(folder), read_classes(folder)
     table = compare(spec, seeds)
     write_text(paths.tables() / f"{key}.csv", table.to_csv(index=False))
@@ -23,8 +25,8 @@ def main(key: str) -> None:
         f"{run}: {len(rows)}, {rows['family'].iloc[0]} split" for run, rows in seeds.groupby("run")
     )
     text = [
-        f"# {spec.title}: mIoU (%), study `{params.study}`",
-        described["notes"].get(params.study, ""),
+        f"# {spec.title}{study.title}: mIoU (%), study `{params.study}`",
+        study.note,
         f"Published: {spec.source}. Measured: mean ± sample standard deviation over seeds, last "
         "step of training, validation images; in brackets the images with labels. Seeds of "
         f"{measured}.",
@@ -36,4 +38,4 @@ def main(key: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run_stage(main)

@@ -1,13 +1,12 @@
 """Stage `train`: one run of the registry, once for each of its seeds."""
 
 import shutil
-import sys
-from pathlib import Path
 
 from pipeline.artifacts import Paths, replacing, writing_to
 from pipeline.checkpoint import sole_owner
-from pipeline.config import load_params
-from pipeline.jobs import forecast, job_of
+from pipeline.command import run_stage
+from pipeline.config import entry, load_params
+from pipeline.jobs import check_methods, forecast, job_of
 from pipeline.runtime import set_up
 from pipeline.trainer import Interrupted, train
 
@@ -15,11 +14,12 @@ from pipeline.trainer import Interrupted, train
 def main(key: str) -> None:
     """Trains what is not yet trained, then writes runs/<study>/<key>."""
     params = load_params()
-    paths, run = Paths(params.study), params.runs[key]
+    paths, seeds = Paths(params.study), entry(params, "runs", key).seeds
+    check_methods(params)
     runtime = set_up(params.train)
     folders = {}
-    for number, seed in enumerate(run.seeds, 1):
-        title = f"{key} seed {seed} ({number}/{len(run.seeds)})"
+    for number, seed in enumerate(seeds, 1):
+        title = f"{key} seed {seed} ({number}/{len(seeds)})"
         job = job_of(key, seed, params, paths, title=title)
         with sole_owner(job.folder):
             if not (job.folder / "model.pt").exists():
@@ -34,7 +34,4 @@ def main(key: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1])
-    except Interrupted as stop:
-        sys.exit(f"{Path(__file__).stem}: {stop}")
+    run_stage(main, Interrupted)

@@ -8,8 +8,8 @@ from pipeline import jobs
 from pipeline.artifacts import ROOT, Paths, write_json
 from pipeline.config import Params
 from pipeline.data.splits import make_split, write_split
-from pipeline.jobs import commit, forecast, job_of
-from pipeline.typed import from_mapping
+from pipeline.jobs import check_methods, commit, forecast, job_of
+from pipeline.typed import ConfigError, from_mapping
 from tests.prepared import make_prepared
 
 STUDY = """
@@ -110,3 +110,15 @@ def test_the_folder_depends_on_parameters_code_data_and_split(paths):
 def test_a_record_names_the_commit():
     assert re.fullmatch("[0-9a-f]{12}(-dirty)?|none", commit())
     assert (commit() == "none") == (not (ROOT / ".git").exists())
+
+
+def test_a_wrong_parameter_of_any_run_is_found_before_the_first(paths):
+    check_methods(study())
+    with pytest.raises(ConfigError, match=r"^methods\.cps: no method 'cps'"):
+        check_methods(study(cps={}))
+    with pytest.raises(ConfigError, match=r"^methods\.stpg\.lambda_u: found 'much'"):
+        check_methods(study(stpg={"lambda_u": "much"}))
+    params = study()
+    params.runs["ours"].set["selection"] = "some"
+    with pytest.raises(ConfigError, match=r"^runs\.ours\.set\.selection: found 'some'"):
+        check_methods(params)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline.typed import ConfigError, at_least
+from pipeline.typed import ConfigError, at_least, within
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,14 @@ class CutMixConfig:
     num_boxes: int = 3
     ratio: tuple[float, float] = (0.25, 0.5)
     overlap: Literal["union", "xor"] = "union"
+    prob: float = 1.0
+    """Share of the images that are mixed."""
+    partner: Literal["next", "drawn"] = "next"
+    """The next image of the batch, or one drawn for it beside the batch."""
 
     def check(self, key: str) -> None:
         """There are boxes, and their share of the area is a share."""
+        within(key, "prob", self.prob, 0.0, 1.0)
         at_least(key, "num_boxes", self.num_boxes, 1)
         low, high = self.ratio
         if not 0 < low <= high <= 1:
@@ -63,6 +68,38 @@ def cutmix_mask(
     columns_NBW = _interval(scale * area_NB / tall_NB, across_NB, width)
     count_NHW = (rows_NBH[..., :, None] & columns_NBW[..., None, :]).sum(dim=1)
     return count_NHW > 0 if overlap == "union" else count_NHW % 2 == 1
+
+
+class CutMix:
+    """The boxes of one batch, pasted alike into its images, labels and confidences."""
+
+    def __init__(
+        self,
+        config: CutMixConfig,
+        num: int,
+        size: torch.Size,
+        *,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        box_NHW = cutmix_mask(
+            num,
+            *size,
+            num_boxes=config.num_boxes,
+            ratio=config.ratio,
+            overlap=config.overlap,
+            generator=generator,
+        )
+        if config.prob < 1:
+            mixed_N = torch.rand(num, generator=generator) < config.prob
+            box_NHW &= mixed_N[:, None, None]
+        self.box_NHW = box_NHW.to(device)
+        self.drawn_partners = config.partner == "drawn"
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """Mixes [N, ..., H, W]; drawn partners are the second half of [2 N, ..., H, W]."""
+        own, partner = value.chunk(2) if self.drawn_partners else (value, value.roll(-1, dims=0))
+        return mix(own, partner, self.box_NHW)
 
 
 def mix(own: Tensor, partner: Tensor, mask_NHW: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Literal, Self
 import numpy as np
 from PIL import Image
 
+from pipeline.typed import InputError
+
 IGNORE_INDEX = 255
 """The label of a pixel that counts nowhere: void, unlabelled, padding."""
 
@@ -23,11 +25,11 @@ class ClassTable:
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.colors):
-            raise ValueError(f"{len(self.names)} class names, {len(self.colors)} colours")
+            raise InputError(f"{len(self.names)} class names, {len(self.colors)} colours")
         if len(set(self.names)) != len(self.names):
-            raise ValueError(f"a class name occurs twice in {self.names}")
+            raise InputError(f"a class name occurs twice in {self.names}")
         if not 2 <= len(self.names) <= IGNORE_INDEX:
-            raise ValueError(f"{len(self.names)} classes; expected 2 to {IGNORE_INDEX}")
+            raise InputError(f"{len(self.names)} classes; expected 2 to {IGNORE_INDEX}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -36,7 +38,7 @@ class ClassTable:
         """The same classes and colours, only `names`, in this table's order."""
         wanted = set(names)
         if unknown := wanted - set(self.names):
-            raise ValueError(f"unknown classes {sorted(unknown)}; known: {list(self.names)}")
+            raise InputError(f"unknown classes {sorted(unknown)}; known: {list(self.names)}")
         kept = [(n, c) for n, c in zip(self.names, self.colors, strict=True) if n in wanted]
         return ClassTable(tuple(n for n, _ in kept), tuple(c for _, c in kept))
 
@@ -54,7 +56,7 @@ def relabel(
     mask_HW = table[value_HW]
     if (unknown_HW := mask_HW < 0).any():
         found = np.unique(value_HW[unknown_HW]).tolist()
-        raise ValueError(f"{file}: values {found} are {expected}")
+        raise InputError(f"{file}: values {found} are {expected}")
     return mask_HW.astype(np.uint8)
 
 
@@ -113,7 +115,7 @@ class Prepared:
             train, val = (tuple(Item(**item) for item in index[part]) for part in ("train", "val"))
             return cls(root, index["name"], classes, train, val, index["digest"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{path}: not an index of this pipeline ({type(error).__name__}: {error}); "
                 f"run `dvc repro -f prepare@{root.name}`"
             ) from None

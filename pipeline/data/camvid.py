@@ -18,6 +18,7 @@ from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample
 from pipeline.data.download import extract, fetch, link_tree
 from pipeline.data.prepare import read_mask
+from pipeline.typed import InputError
 
 FOLDER = "CamVid"
 
@@ -125,12 +126,12 @@ def list_images(raw: Path, part: str) -> list[Path]:
     """The images of a part, sorted; as many as published, each with a mask and no mask without."""
     images = sorted((raw / part).glob("*.png"))
     if len(images) != COUNTS[part]:
-        raise ValueError(
+        raise InputError(
             f"{raw / part}: {len(images)} images; expected {COUNTS[part]}, the published ones"
         )
     masks = {file.name for file in (raw / f"{part}annot").glob("*.png")}
     if unpaired := sorted(masks ^ {file.name for file in images}):
-        raise ValueError(
+        raise InputError(
             f"{raw}: {unpaired[0]} is in only one of {part}/ and {part}annot/; expected "
             "image and mask of equal names"
         )

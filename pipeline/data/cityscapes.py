@@ -18,6 +18,7 @@ from pipeline.artifacts import fresh_folder
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample, relabel
 from pipeline.data.download import extract, link_tree
+from pipeline.typed import InputError
 
 FOLDER = "Cityscapes"
 
@@ -176,9 +177,9 @@ def _pairs(raw: Path, subset: Literal["train", "val"], size: int) -> list[tuple[
     for stem in sorted(with_image ^ with_mask):
         pair = [images / f"{stem}{IMAGE}", masks / f"{stem}{MASK}"]
         found, missing = pair if stem in with_image else reversed(pair)
-        raise ValueError(f"{found} is there, but {missing} is missing: download the data set again")
+        raise InputError(f"{found} is there, but {missing} is missing: download the data set again")
     if len(with_image) != size:
-        raise ValueError(
+        raise InputError(
             f"{raw}: {len(with_image)} images with masks in {subset}; expected {size}. Usually an "
             "archive was unpacked in part, or `draw` was changed since the images were drawn"
         )
@@ -198,9 +199,9 @@ def _read_mask(file: Path, table: ClassTable) -> np.ndarray:
         with Image.open(file) as image:
             mode, id_HW = image.mode, np.asarray(image)
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"{file}: not a whole PNG ({error}); download it again") from error
+        raise InputError(f"{file}: not a whole PNG ({error}); download it again") from error
     if mode != "L":
-        raise ValueError(f"{file}: an image of mode {mode}; expected mode L, one labelId a pixel")
+        raise InputError(f"{file}: an image of mode {mode}; expected mode L, one labelId a pixel")
     index_of = dict.fromkeys([*range(MAX_ID + 1), UNDRAWN_ID], IGNORE_INDEX)
     ids = (label.id for label in LABELS if label.name in table.names)
     return relabel(

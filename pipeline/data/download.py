@@ -23,6 +23,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from pipeline.artifacts import commit_folder, fresh_folder
+from pipeline.typed import InputError
 
 BLOCK = 1 << 20
 TIMEOUT = 60.0
@@ -160,15 +161,15 @@ def extract(archive: Path, target: Path, patterns: Iterable[str] | None = None) 
         unpack(archive, partial, patterns)
         for pattern in patterns or ():
             if not any(partial.glob(pattern)):
-                raise ValueError(f"{archive}: it has no file {pattern}; is it another archive?")
+                raise InputError(f"{archive}: it has no file {pattern}; is it another archive?")
         target.mkdir(exist_ok=True)
         for entry in partial.iterdir():
             place = commit_folder if entry.is_dir() else os.replace
             place(entry, target / entry.name)
     except (UnsafeMemberError, tarfile.FilterError) as error:
-        raise ValueError(f"{archive}: refused, since {error}") from error
+        raise InputError(f"{archive}: refused, since {error}") from error
     except DAMAGED as error:
-        raise ValueError(
+        raise InputError(
             f"{archive}: cut short or damaged ({archive.stat().st_size} bytes found; {error}); "
             "delete it and run again"
         ) from error
@@ -224,7 +225,7 @@ def link_tree(source: Path, target: Path, patterns: Iterable[str]) -> None:
     for pattern in patterns:
         files = [file for file in source.glob(pattern) if file.is_file()]
         if not files:
-            raise ValueError(f"{source}: it has no file {pattern}; is it the published layout?")
+            raise InputError(f"{source}: it has no file {pattern}; is it the published layout?")
         for file in files:
             place = target / file.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from pipeline.data.base import ClassTable, RawSample
 from pipeline.data.download import link_tree
 from pipeline.data.prepare import read_mask
 from pipeline.data.voc import palette_color
-from pipeline.typed import convert, within
+from pipeline.typed import InputError, convert, within
 
 FOLDER = "folder"
 
@@ -45,7 +45,7 @@ class NamedClass:
 def download(raw: Path, local: Path) -> None:
     """Links the files of `local` to `raw`; there is nothing to fetch."""
     if not local.is_dir():
-        raise ValueError(f"{local}: no such folder; put your data there: {LAYOUT}")
+        raise InputError(f"{local}: no such folder; put your data there: {LAYOUT}")
     read_classes(local / "classes.yaml")
     link_tree(local, raw, ("images/*", "masks/*", "classes.yaml", "val.txt"))
 
@@ -58,20 +58,20 @@ def class_table(config: DatasetConfig, raw: Path) -> ClassTable:
 def read_classes(path: Path) -> ClassTable:
     """Reads classes.yaml; raises ValueError that names the entry and shows an example."""
     if not path.is_file():
-        raise ValueError(
+        raise InputError(
             f"{path} is missing; it lists the classes in index order, such as{EXAMPLE}"
         )
     listed = read_yaml(path)
     try:
         if not isinstance(listed, list):
-            raise ValueError(f"found {listed!r}; expected a list")
+            raise InputError(f"found {listed!r}; expected a list")
         entries = [{"name": entry} if isinstance(entry, str) else entry for entry in listed]
         classes = convert(tuple[NamedClass, ...], entries, "classes")
         # VOC's first colour is black, which reads as background.
         colors = tuple(c.color or palette_color(i + 1) for i, c in enumerate(classes))
         return ClassTable(tuple(c.name for c in classes), colors)
     except ValueError as error:
-        raise ValueError(
+        raise InputError(
             f"{path}: {error}. Write the classes in index order, such as{EXAMPLE}"
         ) from None
 
@@ -87,7 +87,7 @@ def samples(raw: Path, config: DatasetConfig) -> Iterator[RawSample]:
     masks = files_by_stem(raw / "masks", (".png",))
     for stem, mask_file in masks.items():
         if stem not in images:
-            raise ValueError(f"{mask_file}: no image {stem} in {raw / 'images'}; add or rename it")
+            raise InputError(f"{mask_file}: no image {stem} in {raw / 'images'}; add or rename it")
     val = read_val(raw / "val.txt", images, masks)
     for stem in sorted(images, key=lambda stem: (stem in val, stem)):
         subset = "val" if stem in val else "train"
@@ -99,15 +99,15 @@ def samples(raw: Path, config: DatasetConfig) -> Iterator[RawSample]:
 def files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """The files of a folder by stem, hidden ones aside; refuses other kinds and equal stems."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; expected {LAYOUT}")
+        raise InputError(f"{folder}: no such folder; expected {LAYOUT}")
     files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         if file.name.startswith("."):
             continue
         if file.suffix.lower() not in suffixes:
-            raise ValueError(f"{file}: expected only {', '.join(suffixes)}; convert or remove it")
+            raise InputError(f"{file}: expected only {', '.join(suffixes)}; convert or remove it")
         if file.stem in files:
-            raise ValueError(f"{file}: {files[file.stem].name} has the same stem; rename one")
+            raise InputError(f"{file}: {files[file.stem].name} has the same stem; rename one")
         files[file.stem] = file
     return files
 
@@ -115,12 +115,12 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
 def read_val(path: Path, images: Collection[str], masks: Collection[str]) -> set[str]:
     """The ids of val.txt; blank lines are skipped."""
     if not path.is_file():
-        raise ValueError(f"{path} is missing; list the stems of the validation images, one a line")
+        raise InputError(f"{path} is missing; list the stems of the validation images, one a line")
     ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     ids = [stem for stem in ids if stem]
     for stem in ids:
         if stem not in images:
-            raise ValueError(f"{path}: {stem!r} has no image; expected stems, without suffix")
+            raise InputError(f"{path}: {stem!r} has no image; expected stems, without suffix")
         if stem not in masks:
-            raise ValueError(f"{path}: {stem!r} has no mask; add it, or remove the line")
+            raise InputError(f"{path}: {stem!r} has no mask; add it, or remove the line")
     return set(ids)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from pipeline.artifacts import replacing, write_json, writing_to
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, Item, RawSample
+from pipeline.typed import InputError
 
 
 def prepare(name: str, source: ModuleType, raw: Path, out: Path, config: DatasetConfig) -> None:
@@ -45,7 +46,7 @@ def prepare(name: str, source: ModuleType, raw: Path, out: Path, config: Dataset
             with writing_to(out):
                 items[sample.subset].append(write_item(sample, image, config.height, partial))
         if empty := [subset for subset, found in items.items() if not found]:
-            raise ValueError(f"{raw}: no {empty[0]} image; expected at least one train and one val")
+            raise InputError(f"{raw}: no {empty[0]} image; expected at least one train and one val")
         with writing_to(out):
             write_index(partial / "index.json", name, classes, items)
 
@@ -57,14 +58,14 @@ def decode(path: Path) -> Image.Image:
             image.load()
             return image
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: not an image that can be read ({error}); get it anew") from error
+        raise InputError(f"{path}: not an image that can be read ({error}); get it anew") from error
 
 
 def read_mask(path: Path) -> np.ndarray:
     """Uint8 [H, W], the values of a single-channel PNG: grey levels or palette indices."""
     image = decode(path)
     if image.mode not in ("L", "P"):
-        raise ValueError(
+        raise InputError(
             f"{path}: a mask of mode {image.mode}; expected a single channel of 8 bits (mode L or "
             "P) that holds class indices, not colours"
         )
@@ -74,9 +75,9 @@ def read_mask(path: Path) -> np.ndarray:
 def check_id(sample: RawSample, seen: set[str]) -> None:
     """Raises ValueError unless the id is new and can name a file; adds it to `seen`."""
     if "/" in sample.id or sample.id.startswith(".") or not sample.id:
-        raise ValueError(f"{sample.image}: id {sample.id!r}; expected a file name's stem")
+        raise InputError(f"{sample.image}: id {sample.id!r}; expected a file name's stem")
     if sample.id in seen:
-        raise ValueError(f"{sample.image}: id {sample.id!r} occurs twice; expected unique ids")
+        raise InputError(f"{sample.image}: id {sample.id!r} occurs twice; expected unique ids")
     seen.add(sample.id)
 
 
@@ -85,17 +86,17 @@ def check_sample(sample: RawSample, classes: ClassTable) -> Image.Image:
     image, mask = decode(sample.image), sample.mask
     if mask is None:
         if sample.subset == "val":
-            raise ValueError(f"{sample.image}: a validation image without a mask; add its mask")
+            raise InputError(f"{sample.image}: a validation image without a mask; add its mask")
         return image
     mask_file = sample.mask_file or f"mask of {sample.image}"
     if mask.shape != (image.height, image.width):
-        raise ValueError(
+        raise InputError(
             f"{mask_file}: {mask.shape[1]}x{mask.shape[0]} pixels; expected "
             f"{image.width}x{image.height}, the size of {sample.image}"
         )
     values = np.unique(mask)
     if (wrong := values[(values >= len(classes)) & (values != IGNORE_INDEX)]).size:
-        raise ValueError(
+        raise InputError(
             f"{mask_file}: label {', '.join(map(str, wrong[:3]))}; "
             f"expected 0 to {len(classes) - 1}, or {IGNORE_INDEX} to ignore the pixel"
         )

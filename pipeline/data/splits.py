@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.artifacts import write_json
 from pipeline.config import SplitConfig
 from pipeline.data.base import Prepared
+from pipeline.typed import InputError
 
 DRAWN = "drawn"
 PLAIN = "plain"
@@ -60,7 +61,7 @@ def make_split(prepared: Prepared, config: SplitConfig) -> Split:
     assert config.labeled is None
     pool = draw_pool(prepared, config.protocol)
     if len(pool) < config.partition:
-        raise ValueError(
+        raise InputError(
             f"partition: 1/{config.partition} of {len(pool)} images is less than one image; "
             f"{prepared.name} has that many {describe_pool(config.protocol)}"
         )
@@ -127,7 +128,7 @@ def import_lists(prepared: Prepared, config: SplitConfig, root: Path) -> Split:
     if config.unlabeled is not None:
         unlabeled, other = read_list("unlabeled", root / config.unlabeled)
         if other != family:
-            raise ValueError(
+            raise InputError(
                 f"{config.unlabeled} has lines of the form {other!r}, {config.labeled} of the form "
                 f"{family!r}; expected two lists of one family"
             )
@@ -138,13 +139,13 @@ def import_lists(prepared: Prepared, config: SplitConfig, root: Path) -> Split:
         return new_split(prepared, config, family, labeled, unlabeled)
     except ValueError as error:
         lists = " and ".join(filter(None, (config.labeled, config.unlabeled)))
-        raise ValueError(f"{lists}: {error}") from None
+        raise InputError(f"{lists}: {error}") from None
 
 
 def read_list(key: str, path: Path) -> tuple[list[str], str]:
     """Ids of a list file in its order, and the form of its lines; blank lines are skipped."""
     if not path.is_file():
-        raise ValueError(f"{key}: no list at {path}; expected a path relative to data/lists")
+        raise InputError(f"{key}: no list at {path}; expected a path relative to data/lists")
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     parsed = [
         (number, *parse_line(f"{path}, line {number}", line.strip()))
@@ -152,11 +153,11 @@ def read_list(key: str, path: Path) -> tuple[list[str], str]:
         if line.strip()
     ]
     if not parsed:
-        raise ValueError(f"{key}: {path} is empty; expected one image a line")
+        raise InputError(f"{key}: {path} is empty; expected one image a line")
     first, _, form = parsed[0]
     for number, _, other in parsed:
         if other != form:
-            raise ValueError(
+            raise InputError(
                 f"{path}: line {first} has the form {form!r}, line {number} the form {other!r}; "
                 "expected one form throughout"
             )
@@ -168,7 +169,7 @@ def parse_line(where: str, line: str) -> tuple[str, str]:
     for form, pattern in LINE_FORMS:
         if match := re.fullmatch(pattern, line):
             return match["id"], form
-    raise ValueError(
+    raise InputError(
         f"{where}: {line!r} has no known form; expected an id, or a line as CPS, U2PL "
         "or UniMatch publish them"
     )
@@ -182,9 +183,9 @@ def check_split(split: Split, prepared: Prepared) -> None:
     image; imported lists may leave some out. Lists of plain ids may have any count.
     """
     if split.dataset != prepared.name:
-        raise ValueError(f"a split of {split.dataset!r}; expected one of {prepared.name!r}")
+        raise InputError(f"a split of {split.dataset!r}; expected one of {prepared.name!r}")
     if not split.labeled:
-        raise ValueError("no image is labelled")
+        raise InputError("no image is labelled")
     train = {item.id for item in prepared.train}
     listed = set(split.labeled) | set(split.unlabeled)
     val = {item.id for item in prepared.val}
@@ -202,7 +203,7 @@ def check_split(split: Split, prepared: Prepared) -> None:
         ("neither labelled nor unlabelled", train - listed if split.family == DRAWN else set()),
     ):
         if ids:
-            raise ValueError(f"{name_some(ids)}: {problem}")
+            raise InputError(f"{name_some(ids)}: {problem}")
     if split.family != PLAIN:
         check_count(split, prepared)
 
@@ -211,7 +212,7 @@ def check_count(split: Split, prepared: Prepared) -> None:
     """Raises ValueError unless ceil(N / k) images are labelled."""
     pool = draw_pool(prepared, split.protocol)
     if len(split.labeled) != (expected := math.ceil(len(pool) / split.partition)):
-        raise ValueError(
+        raise InputError(
             f"{len(split.labeled)} labelled images; expected {expected}, "
             f"1/{split.partition} of {len(pool)} {describe_pool(split.protocol)}"
         )
@@ -242,12 +243,12 @@ def read_split(path: Path, prepared: Prepared) -> Split:
     try:
         content = json.loads(path.read_text())
         if not isinstance(content, dict) or content.pop("sha256", None) != digest(content):
-            raise ValueError("its digest does not fit its content: it was edited by hand")
+            raise InputError("its digest does not fit its content: it was edited by hand")
         parts = {part: tuple(content[part]) for part in ("labeled", "unlabeled")}
         split = Split(**{**content, **parts})
         check_split(split, prepared)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; {again} to make it anew") from None
+        raise InputError(f"{path}: {error}; {again} to make it anew") from None
     return split
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample, relabel
 from pipeline.data.download import Archive, extract, fetch, link_tree
+from pipeline.typed import InputError
 
 FOLDER = "VOC"
 
@@ -139,7 +140,7 @@ def samples(raw: Path, config: DatasetConfig) -> Iterator[RawSample]:
 def _read_list(path: Path) -> dict[str, Path]:
     """The ids of a list, one a line, each with the list that it is from."""
     if not path.is_file():
-        raise ValueError(f"{path}: missing; expected the published folders {VOC} and {SBD}")
+        raise InputError(f"{path}: missing; expected the published folders {VOC} and {SBD}")
     return dict.fromkeys(path.read_text().split(), path)
 
 
@@ -152,7 +153,7 @@ def _check_lists(
 ) -> None:
     """Raises unless the sets have the published (or drawn) sizes and share no image."""
     if shared := sorted(fine.keys() & val.keys()):
-        raise ValueError(
+        raise InputError(
             f"{raw}: {len(shared)} ids are in VOC's train.txt and in its val.txt, {shared[0]} for "
             "one; expected none. Usually a list was edited"
         )
@@ -163,7 +164,7 @@ def _check_lists(
         if len(ids) != size:
             if draw is not None:
                 cause = "`draw` was changed since the images were drawn"
-            raise ValueError(
+            raise InputError(
                 f"{raw}: {len(ids)} images in {what}; expected {size}. Usually {cause}"
             )
 
@@ -180,7 +181,7 @@ def _locate(
         mask = raw / SBD / "cls" / f"{name}.mat"
     for file in (image, mask):
         if not file.is_file():
-            raise ValueError(
+            raise InputError(
                 f"{listed_in} names {name}, but {file} is missing: download the data set again"
             )
     return RawSample(name, subset, image, None, mask, fine)
@@ -202,11 +203,11 @@ def _read_mat(file: Path) -> np.ndarray:
     try:
         value_HW = scipy.io.loadmat(file, variable_names="GTcls")["GTcls"]["Segmentation"][0, 0]
     except Exception as error:  # a damaged file makes scipy raise errors of many kinds
-        raise ValueError(
+        raise InputError(
             f"{file}: no GTcls.Segmentation can be read from it ({error!r})"
         ) from error
     if value_HW.dtype != np.uint8 or value_HW.ndim != 2:
-        raise ValueError(
+        raise InputError(
             f"{file}: GTcls.Segmentation is {value_HW.dtype} {list(value_HW.shape)}; "
             "expected uint8 [height, width]"
         )
@@ -219,7 +220,7 @@ def _read_png(file: Path) -> np.ndarray:
         with Image.open(file) as image:
             mode, value_HW = image.mode, np.asarray(image)
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"{file}: not a whole PNG ({error}); download it again") from error
+        raise InputError(f"{file}: not a whole PNG ({error}); download it again") from error
     if mode != "P":
-        raise ValueError(f"{file}: an image of mode {mode}; expected mode P, VOC's palette PNG")
+        raise InputError(f"{file}: an image of mode {mode}; expected mode P, VOC's palette PNG")
     return value_HW

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,11 +23,13 @@ from pipeline.models.deeplab import NetworkFactory
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run gives to its method: networks, and the loss of the labelled pixels."""
+    """What a run gives to its method: networks, the labelled pixels' loss, a time to begin."""
 
     networks: NetworkFactory
     labeled_loss: Callable[[Tensor, Tensor], Tensor]
     """(logits [N, C, H, W], label [N, H, W]) -> scalar; plain or OHEM, as the recipe says."""
+    unsupervised_from: float = 0.0
+    """Share of training after which the unlabelled images join."""
 
 
 def setting_of(recipe: RecipeConfig, num_classes: int, seed: int) -> Setting:
@@ -39,7 +41,8 @@ def setting_of(recipe: RecipeConfig, num_classes: int, seed: int) -> Setting:
             threshold=recipe.ohem_threshold,
             min_kept=recipe.ohem_min_kept * recipe.batch,
         )
-    return Setting(NetworkFactory(recipe.network, num_classes, seed), loss)
+    networks = NetworkFactory(recipe.network, num_classes, seed)
+    return Setting(networks, loss, recipe.unsupervised_from)
 
 
 class MethodBase(nn.Module):
@@ -48,7 +51,7 @@ class MethodBase(nn.Module):
     All that must survive an interruption is a parameter or a buffer.
     """
 
-    views: ClassVar[Views]
+    views: Views = Views(unlabeled=True)
     """What the loader must give."""
 
     def __init__(self, config: Any, setting: Setting) -> None:
@@ -56,6 +59,7 @@ class MethodBase(nn.Module):
         self.config = config
         self.num_classes = setting.networks.num_classes
         self.labeled_loss = setting.labeled_loss
+        self.unsupervised_from = setting.unsupervised_from
         self.diagnostics: dict[str, Tensor] = {}
         """Scalars of the last step that are worth a line in the log; detached."""
 

@@ -9,15 +9,15 @@ parameter.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.augment.cutmix import CutMixConfig, cutmix_mask, mix
+from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import ConfigError, at_least, within
+from pipeline.config import ConfigError, at_least
 from pipeline.data.base import IGNORE_INDEX
 from pipeline.dual_contrast import ContrastConfig, DualContrast, at_cells, counted_pixels
 from pipeline.losses.mismatch import (
@@ -35,7 +35,8 @@ from pipeline.losses.segmentation import (
 )
 from pipeline.methods.base import MethodBase, Setting
 from pipeline.models.deeplab import DeepLabV3Plus, Output
-from pipeline.models.ema import TeacherConfig, teacher_of, update_teacher
+from pipeline.models.ema import Teacher, TeacherConfig
+from pipeline.unlabeled import accuracy, boxes_of, forward_each, measured
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Config:
     """Which pseudo-labels train Pro-Student (Table 5)."""
     diagonal_prior: int = 0
     """Added to each m_qq of equation 5; the official code adds 1."""
-    unsupervised_from: float = 0.0
-    """Share of training after which the unlabelled images join."""
+    joint_pass: bool = True
+    """Labelled and mixed images pass a student together; the official code passes them apart."""
     count_padding: bool = False
     """Learn the teachers' labels of padding too, as the official code does."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
@@ -62,7 +63,6 @@ class Config:
         """A selection compares two students' modules, so it needs both."""
         at_least(key, "lambda_u", self.lambda_u, 0)
         at_least(key, "lambda_ctr", self.lambda_ctr, 0)
-        within(key, "unsupervised_from", self.unsupervised_from, 0.0, 1.0)
         if not self.dual and self.selection != "all":
             raise ConfigError(
                 f"{key}.selection: {self.selection!r} with {key}.dual false; expected 'all': "
@@ -91,7 +91,9 @@ class Student(nn.Module):
         self.source = config.source
         projects = config.loss != "none" and name in config.students
         self.projection = (
-            setting.networks.projection(name, config.source, config.dim) if projects else None
+            setting.networks.projection(name, config.source, config.dim, norm=config.head_norm)
+            if projects
+            else None
         )
 
     def forward(self, image_NCHW: Tensor) -> Output:
@@ -106,15 +108,14 @@ class Student(nn.Module):
 class Method(MethodBase):
     """Pro-Student learns from Gen-Teacher, Gen-Student from Pro-Teacher."""
 
-    views: ClassVar[Views] = Views(unlabeled=True)
-
     def __init__(self, config: Config, setting: Setting) -> None:
         super().__init__(config, setting)
+        self.views = Views(unlabeled=True, partners=config.cutmix.partner == "drawn")
         self.align_corners = setting.networks.config.align_corners
         self.gen_student = Student("gen", config.contrast, setting)
-        self.gen_teacher = teacher_of(self.gen_student)
+        self.gen_teacher = Teacher(self.gen_student, config.teacher)
         self.pro_student = Student("pro", config.contrast, setting) if config.dual else None
-        self.pro_teacher = teacher_of(self.pro_student) if config.dual else None
+        self.pro_teacher = Teacher(self.pro_student, config.teacher) if config.dual else None
         self.contrast = (
             DualContrast(config.contrast, self.num_classes, setting.networks.stream("anchors"))
             if config.contrast.loss != "none"
@@ -122,22 +123,12 @@ class Method(MethodBase):
         )
         self.observed: tuple[Tensor, Tensor, Tensor] | None = None
         """What `losses` saw for the bank, until `after_update`; never outlives a step."""
-        self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
-        self.train()
-
-    def train(self, mode: bool = True) -> "Method":
-        """As nn.Module's, but teachers stay in the mode that the parameters say."""
-        super().train(mode)
-        for teacher in (self.gen_teacher, self.pro_teacher):
-            if teacher is not None:
-                teacher.train(mode and self.config.teacher.mode == "train")
-        return self
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Equation 17, term by term; a term that plays no part (yet) is 0."""
         config = self.config
         self.diagnostics = {}
-        use_unlabeled = config.lambda_u > 0 and progress >= config.unsupervised_from
+        use_unlabeled = config.lambda_u > 0 and progress >= self.unsupervised_from
         mixed = self.mix_unlabeled(batch) if use_unlabeled else None
         outputs = {
             name: self.forward_both(student, batch, mixed)
@@ -174,34 +165,29 @@ class Method(MethodBase):
 
         The teachers see the unmixed weak images.
         """
-        image = batch.image_u
-        box_NHW = cutmix_mask(
-            len(image),
-            *image.shape[-2:],
-            **asdict(self.config.cutmix),
-            generator=batch.stream("cutmix"),
-        ).to(image.device)
-
-        def mixed(own: Tensor) -> Tensor:
-            return mix(own, own.roll(-1, dims=0), box_NHW)
-
-        teachers = [self.gen_teacher, self.pro_teacher or self.gen_teacher]
-        labels = [pseudo_label(teacher(image).logits) for teacher in dict.fromkeys(teachers)]
-        by_gen, by_pro = (PseudoLabel(*map(mixed, label)) for label in (labels[0], labels[-1]))
-        counted = batch.valid_u | self.config.count_padding
-        result = Mixed(mixed(image), mixed(counted), mixed(batch.truth_u), by_gen, by_pro)
-        self.record_accuracy(result)
-        return result
+        mixed = boxes_of(batch, self.config.cutmix)
+        teachers = {"gen": self.gen_teacher, "pro": self.pro_teacher}
+        labels = {
+            name: PseudoLabel(*map(mixed, pseudo_label(teacher(batch.image_u).logits)))
+            for name, teacher in teachers.items()
+            if teacher is not None
+        }
+        valid = mixed(batch.valid_u | self.config.count_padding)
+        truth = mixed(batch.truth_u)
+        for name, label in labels.items():
+            self.diagnostics |= measured(label, truth, valid, teacher=f"{name}_teacher")
+        by_gen = labels["gen"]
+        return Mixed(mixed(batch.image_u), valid, truth, by_gen, labels.get("pro", by_gen))
 
     def forward_both(
         self, student: Student, batch: Batch, mixed: Mixed | None
     ) -> tuple[Output, Output | None]:
-        """One pass over labelled and mixed images, so that both share batch statistics."""
+        """The student's outputs for the labelled and the mixed images."""
         if mixed is None:
             return student(batch.image_l), None
-        num_l = len(batch.image_l)
-        output = student(torch.cat([batch.image_l, mixed.image]))
-        return Output(*(x[:num_l] for x in output)), Output(*(x[num_l:] for x in output))
+        images = (batch.image_l, mixed.image)
+        output_l, output_u = forward_each(student, *images, together=self.config.joint_pass)
+        return output_l, output_u
 
     def professional(self, logits_NCHW: Tensor, mixed: Mixed) -> Tensor:
         """Equation 7: Gen-Teacher's selected pseudo-labels, weighted by its confidence."""
@@ -281,7 +267,7 @@ class Method(MethodBase):
           [P, D], [P], and the probability of the true class [P].
         """
         output = self.gen_teacher(batch.image_l)
-        feature = self.gen_teacher.project(output)
+        feature = self.gen_teacher.average.project(output)
         prob_NHW = true_class_prob(output.logits, batch.label_l)
         label_NHW, prob_NHW = (
             at_cells(value, feature.shape[-2:], align_corners=self.align_corners)
@@ -289,15 +275,6 @@ class Method(MethodBase):
         )
         feature_PD, label_P = counted_pixels(feature, label_NHW)
         return feature_PD, label_P, prob_NHW[label_NHW != IGNORE_INDEX]
-
-    def record_accuracy(self, mixed: Mixed) -> None:
-        """Keeps how right the teachers are, where the truth is known."""
-        for name, label in (("gen", mixed.by_gen), ("pro", mixed.by_pro)):
-            self.diagnostics[f"accuracy_{name}_teacher"] = accuracy(
-                label.label_NHW, mixed.truth_NHW, mixed.valid_NHW
-            )
-        valid = mixed.valid_NHW
-        self.diagnostics["confidence"] = mixed.by_pro.confidence_NHW[valid].mean()
 
     @torch.no_grad()
     def after_update(self, progress: float) -> None:
@@ -310,8 +287,7 @@ class Method(MethodBase):
             (self.pro_teacher, self.pro_student),
         ):
             if student is not None:
-                update_teacher(teacher, student, self.config.teacher, int(self.num_updates))
-        self.num_updates += 1
+                teacher.follow(student)
 
     def predictor(self) -> DeepLabV3Plus:
         """Gen-Student (section 4.1)."""
@@ -322,9 +298,3 @@ def true_class_prob(logits_NCHW: Tensor, label_NHW: Tensor) -> Tensor:
     """Float32 [N, H, W], the probability of the true class; anything where that is ignored."""
     label_NHW = label_NHW.where(label_NHW != IGNORE_INDEX, 0)
     return logits_NCHW.float().softmax(dim=1).gather(1, label_NHW[:, None]).squeeze(1)
-
-
-def accuracy(label_NHW: Tensor, truth_NHW: Tensor, among_NHW: Tensor) -> Tensor:
-    """Share of right labels among the pixels whose truth is known; nan if there are none."""
-    known_NHW = among_NHW & (truth_NHW != IGNORE_INDEX)
-    return (label_NHW == truth_NHW)[known_NHW].float().mean()

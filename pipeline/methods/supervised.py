@@ -5,7 +5,6 @@ semi-supervised methods, so it makes the same number of updates on them.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ class Config:
 class Method(MethodBase):
     """One network, labelled images only."""
 
-    views: ClassVar[Views] = Views()
+    views: Views = Views()
 
     def __init__(self, config: Config, setting: Setting) -> None:
         super().__init__(config, setting)

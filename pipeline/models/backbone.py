@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import importlib
-import os
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from pipeline.artifacts import ROOT
+from pipeline.artifacts import sources
 from pipeline.config import ConfigError, NetworkConfig
 
 PACKAGED = {
@@ -148,7 +147,7 @@ def file_state(relative: str) -> dict[str, Tensor]:
 
 def weights_file(relative: str) -> Path:
     """The file of `weights: file:<relative>`, which has to be there."""
-    path = Path(os.environ.get("STPG_DATA") or ROOT / "data/sources") / relative
+    path = sources() / relative
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: put the trunk's weights there (torchvision's or timm's file), "

@@ -49,11 +49,14 @@ class DeepLabV3Plus(nn.Module):
 
     def forward(self, image_NCHW: Tensor) -> Output:
         """Logits at the image's size, and the features that they come from."""
-        low, high = self.trunk(image_NCHW)
+        return self.decode(*self.trunk(image_NCHW), image_NCHW.shape[-2:])
+
+    def decode(self, low: Tensor, high: Tensor, size: torch.Size) -> Output:
+        """What follows the trunk; `size` is the image's."""
         aspp = self.aspp(high)
         up = self.upsample(aspp, low.shape[-2:])
         decoder = self.decoder(torch.cat([up, self.low_level(low)], dim=1))
-        logits = self.upsample(self.classifier(decoder), image_NCHW.shape[-2:])
+        logits = self.upsample(self.classifier(decoder), size)
         return Output(logits, aspp, decoder)
 
     def upsample(self, value_NDHW: Tensor, size: torch.Size) -> Tensor:
@@ -103,8 +106,8 @@ class NetworkFactory:
         """The stream called `name` for what else a method initialises."""
         return stream(self.seed, name)
 
-    def projection(self, name: str, source: str, dim: int) -> ProjectionHead:
+    def projection(self, name: str, source: str, dim: int, *, norm: bool = False) -> ProjectionHead:
         """A projection head for the features called `source`, drawn as `network` draws."""
         channels = {"aspp": self.config.aspp_channels, "decoder": self.config.decoder_channels}
         with drawn_from(self.seed, "projection", name):
-            return ProjectionHead(channels[source], dim)
+            return ProjectionHead(channels[source], dim, norm=norm)

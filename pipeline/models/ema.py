@@ -2,10 +2,10 @@
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.typed import ConfigError, within
 
@@ -32,9 +32,31 @@ class TeacherConfig:
             )
 
 
-def teacher_of(student: nn.Module) -> nn.Module:
-    """A copy of `student` that no gradient reaches."""
-    return copy.deepcopy(student).requires_grad_(False)
+class Teacher(nn.Module):
+    """The moving average of a student; begins as its copy, and no gradient reaches it."""
+
+    num_updates: Tensor
+
+    def __init__(self, student: nn.Module, config: TeacherConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.average = copy.deepcopy(student).requires_grad_(False)
+        self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """As nn.Module's, but the average is in the mode that the parameters say."""
+        return super().train(mode and self.config.mode == "train")
+
+    @torch.no_grad()
+    def forward(self, image_NCHW: Tensor) -> Any:
+        """The averaged network's output."""
+        return self.average(image_NCHW)
+
+    def follow(self, student: nn.Module) -> None:
+        """One update towards the student."""
+        update_teacher(self.average, student, self.config, int(self.num_updates))
+        self.num_updates += 1
 
 
 @torch.no_grad()

@@ -17,6 +17,16 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What the tables of one study say of its data."""
+
+    title: str = ""
+    """Follows the table's own title."""
+    note: str = ""
+    """A sentence or two above the table."""
+
+
+@dataclass(frozen=True)
 class TableSpec:
     """One table as paper.yaml describes it."""
 

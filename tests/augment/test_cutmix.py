@@ -1,11 +1,9 @@
-from dataclasses import asdict
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.augment.cutmix import CutMixConfig, cutmix_mask, mix
+from pipeline.augment.cutmix import CutMix, CutMixConfig, cutmix_mask, mix
 from pipeline.typed import ConfigError
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -111,11 +109,36 @@ def test_no_boxes_are_refused():
 def test_the_defaults_are_the_papers():
     config = CutMixConfig()
     config.check("cutmix")
-    one, same = (
-        cutmix_mask(2, 32, 32, **options, generator=rng()) for options in ({}, asdict(config))
-    )
-    assert torch.equal(one, same)
+    boxes = CutMix(config, 2, torch.Size((32, 32)), generator=rng())
+    assert torch.equal(boxes.box_NHW, cutmix_mask(2, 32, 32, generator=rng()))
     assert (config.num_boxes, config.ratio) == (3, (0.25, 0.5))
+
+
+def cutmix(num=3, **config):
+    return CutMix(CutMixConfig(**config), num, torch.Size((24, 32)), generator=rng())
+
+
+def test_everything_of_a_batch_is_mixed_by_the_same_boxes():
+    boxes = cutmix()
+    image, label = torch.rand(3, 3, 24, 32, generator=rng(1)), torch.arange(3 * 24 * 32)
+    label = label.reshape(3, 24, 32)
+    expected = torch.where(boxes.box_NHW, label.roll(-1, 0), label)
+    assert torch.equal(boxes(label), expected)
+    taken = boxes.box_NHW[:, None].expand_as(image)
+    assert torch.equal(boxes(image)[taken], image.roll(-1, 0)[taken])
+
+
+def test_drawn_partners_are_the_second_half():
+    boxes, value = cutmix(partner="drawn"), torch.rand(6, 24, 32, generator=rng(1))
+    assert torch.equal(boxes(value), torch.where(boxes.box_NHW, value[3:], value[:3]))
+
+
+def test_the_share_of_mixed_images_is_as_asked_for():
+    mixed = cutmix(num=2000, prob=0.3).box_NHW.flatten(1).any(dim=1)
+    assert mixed.float().mean().item() == pytest.approx(0.3, abs=0.04)
+    usual, never = cutmix(), cutmix(prob=0.0)
+    assert usual.box_NHW.flatten(1).any(dim=1).all()
+    assert not never.box_NHW.any()
 
 
 def test_mixing_worked_by_hand():

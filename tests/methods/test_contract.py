@@ -23,25 +23,26 @@ def name(request):
     return request.param
 
 
-def make(name, num_classes=5, **overrides):
+def make(name, num_classes=5, recipe=RECIPE, **overrides):
     config = base.resolve(name, SECTIONS.get(name, {}), overrides, key="test")
-    return base.build(name, config, base.setting_of(RECIPE, num_classes, seed=3)).train()
+    return base.build(name, config, base.setting_of(recipe, num_classes, seed=3)).train()
 
 
-def make_batch(num_classes=5, *, step=0, num=2, size=(32, 32)):
+def make_batch(num_classes=5, *, step=0, num=2, num_u=None, size=(32, 32)):
     draw = torch.Generator().manual_seed(100 + step)
+    num_u = num_u or num
 
-    def labels():
+    def labels(num):
         coarse = torch.randint(num_classes, (num, 1, size[0] // 8, size[1] // 8), generator=draw)
         return torch.nn.functional.interpolate(coarse.float(), size)[:, 0].long()
 
     return Batch(
         image_l=torch.rand(num, 3, *size, generator=draw),
-        label_l=labels(),
-        image_u=torch.rand(num, 3, *size, generator=draw),
-        strong_u=torch.rand(2, num, 3, *size, generator=draw),
-        valid_u=torch.ones(num, *size, dtype=torch.bool),
-        truth_u=labels(),
+        label_l=labels(num),
+        image_u=torch.rand(num_u, 3, *size, generator=draw),
+        strong_u=torch.rand(2, num_u, 3, *size, generator=draw),
+        valid_u=torch.ones(num_u, *size, dtype=torch.bool),
+        truth_u=labels(num_u),
         seed=step,
     )
 

@@ -9,8 +9,8 @@ from pipeline.config import ConfigError
 from pipeline.dual_contrast import at_cells
 from pipeline.losses.segmentation import PseudoLabel
 from pipeline.methods import base
-from pipeline.methods.stpg import Mixed, accuracy, true_class_prob
-from tests.methods.test_contract import make, make_batch, run_steps
+from pipeline.methods.stpg import Mixed, true_class_prob
+from tests.methods.test_contract import RECIPE, make, make_batch, run_steps
 
 
 def same(first, second):
@@ -23,22 +23,22 @@ def test_the_students_start_apart_and_each_teacher_as_its_own_student():
     assert not torch.equal(
         method.gen_student.network.classifier.weight, method.pro_student.network.classifier.weight
     )
-    assert same(method.gen_teacher, method.gen_student)
-    assert not same(method.gen_teacher.network, method.pro_teacher.network)
+    assert same(method.gen_teacher.average, method.gen_student)
+    assert not same(method.gen_teacher.average.network, method.pro_teacher.average.network)
 
 
 def test_each_teacher_follows_the_student_of_its_name():
     method = make("stpg", teacher={"decay": 0.0})
     run_steps(method, 2)
-    assert same(method.gen_teacher, method.gen_student)
-    assert same(method.pro_teacher, method.pro_student)
+    assert same(method.gen_teacher.average, method.gen_student)
+    assert same(method.pro_teacher.average, method.pro_student)
 
 
 def spoil(teacher):
     """Makes a teacher see the last class everywhere, and surely."""
     with torch.no_grad():
-        teacher.network.classifier.weight.zero_()
-        teacher.network.classifier.bias.copy_(torch.tensor([0.0, 0, 0, 0, 50]))
+        teacher.average.network.classifier.weight.zero_()
+        teacher.average.network.classifier.bias.copy_(torch.tensor([0.0, 0, 0, 0, 50]))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_the_bank_is_filled_from_the_general_teacher():
     method = make("stpg")
     batch = make_batch()
     features = []
-    method.gen_teacher.projection.register_forward_hook(lambda *a: features.append(a[-1]))
+    method.gen_teacher.average.projection.register_forward_hook(lambda *a: features.append(a[-1]))
     method.losses(batch, 0.2)
     method.after_update(0.2)
     assert len(features) == 1
@@ -111,7 +111,7 @@ def test_the_projection_heads_learn():
 
 def test_warm_ups_hold_their_terms_back():
     late = {"bank_from": 0.4, "loss_from": 0.5, "assign_until": 0.9}
-    method = make("stpg", unsupervised_from=0.5, contrast=late)
+    method = make("stpg", recipe=replace(RECIPE, unsupervised_from=0.5), contrast=late)
     early, later = method.losses(make_batch(), 0.3), method.losses(make_batch(), 0.6)
     for term in ("unsupervised_gen", "unsupervised_pro", "anchor"):
         assert early[term] == 0 < later[term]
@@ -174,19 +174,45 @@ def test_padding_is_learnt_only_where_asked_for():
     assert official.losses(batch, 0.0)["unsupervised_gen"] > 0
 
 
-@pytest.mark.parametrize("change", [{"normalize_prototypes": True}, {"reduction": "every_class"}])
+def test_passes_apart_share_no_batch_statistics():
+    for joint, changes in ((True, True), (False, False)):
+        method = make("stpg", joint_pass=joint, contrast={"loss": "none"})
+        batch = make_batch()
+        other = replace(batch, image_u=batch.image_u.flip(0) * 0.5)
+        first, second = (method.losses(b, 0.0)["supervised"] for b in (batch, other))
+        assert (first != second) == changes
+
+
+def test_a_partner_may_be_drawn_beside_the_batch():
+    method, batch = make("stpg", cutmix={"partner": "drawn"}), make_batch(num_u=4)
+    assert method.views.partners
+    mixed = method.mix_unlabeled(batch)
+    own = (mixed.image == batch.image_u[:2]).all(dim=1)
+    partner = (mixed.image == batch.image_u[2:]).all(dim=1)
+    assert (own | partner).all()
+    assert 0.1 < partner.float().mean() < 0.6
+    assert torch.equal(mixed.truth_NHW, torch.where(own, batch.truth_u[:2], batch.truth_u[2:]))
+    assert all(torch.isfinite(term) for term in method.losses(batch, 0.6).values())
+
+
+def test_a_class_with_too_few_pixels_is_not_contrasted():
+    contrast = make("stpg", contrast={"loss": "anchor", "min_pixels": 2}).contrast
+    feature, label = torch.randn(5, 24), torch.tensor([0, 0, 0, 1, 1])
+    draw = torch.Generator().manual_seed(0)
+    expected = contrast.losses(feature, label, draw)
+    feature, label = torch.cat([feature, torch.randn(1, 24)]), torch.tensor([0, 0, 0, 1, 1, 4])
+    assert contrast.losses(feature, label, draw)["anchor"] == pytest.approx(expected["anchor"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"normalize_prototypes": True}, {"reduction": "every_class"}, {"head_norm": True}],
+)
 def test_the_readings_of_the_contrast_reach_it(change):
     usual, other = make("stpg"), make("stpg", contrast=change)
     for method in (usual, other):
         run_steps(method, 4)
     assert not torch.equal(usual.contrast.prototype_CD, other.contrast.prototype_CD)
-
-
-def test_accuracy_counts_known_pixels_only():
-    label = torch.tensor([[1, 1, 2, 3]])
-    truth = torch.tensor([[1, 2, 255, 3]])
-    among = torch.tensor([[True, True, True, False]])
-    assert accuracy(label, truth, among) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pipeline.config import ConfigError
-from pipeline.models.ema import TeacherConfig, teacher_of, update_teacher
+from pipeline.models.ema import Teacher, TeacherConfig, update_teacher
 from pipeline.typed import from_mapping
 
 
@@ -51,27 +51,50 @@ def test_buffers_stay_where_they_are_not_averaged():
 
 def test_the_first_update_makes_the_teacher_equal_to_the_bit():
     student = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    teacher = teacher_of(student)
+    teacher = Teacher(student, TeacherConfig())
     with torch.no_grad():
         for value in (*student.parameters(), *student.buffers()):
             value.add_(3) if value.dtype == torch.int64 else value.mul_(1.7).add_(0.3)
-    update_teacher(teacher, student, TeacherConfig(), 0)
-    torch.testing.assert_close(teacher.state_dict(), student.state_dict(), rtol=0, atol=0)
+    teacher.follow(student)
+    torch.testing.assert_close(teacher.average.state_dict(), student.state_dict(), rtol=0, atol=0)
 
 
 def test_a_teacher_is_a_copy_that_no_gradient_reaches():
     student = nn.Linear(2, 1)
-    teacher = teacher_of(student)
+    teacher = Teacher(student, TeacherConfig())
     feature = torch.ones(1, 2)
     (student(feature) - teacher(feature)).square().sum().backward()
     assert student.weight.grad is not None
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
     assert all(p.requires_grad for p in student.parameters())
-    update_teacher(teacher, student, TeacherConfig(), 5)
+    teacher.follow(student)
     assert not any(p.requires_grad for p in teacher.parameters())
     with torch.no_grad():
         student.weight.zero_()
-    assert teacher.weight.all()
+    assert teacher.average.weight.all()
+
+
+def test_a_teacher_counts_its_updates_and_keeps_the_count():
+    config = TeacherConfig(decay=0.75)
+    student = Net(2.0, 20.0, 9)
+    teacher = Teacher(Net(1.0, 10.0, 5), config)
+    teacher.follow(student)  # the first makes it equal
+    student.weight.data += 1
+    teacher.follow(student)  # 1/2 of the way
+    assert teacher.average.values() == pytest.approx((2.5, 20, 9))
+    resumed = Teacher(Net(0.0, 0.0, 0), config)
+    resumed.load_state_dict(teacher.state_dict())
+    resumed.follow(student)  # 1/3
+    assert resumed.average.values() == pytest.approx((2.5 + 0.5 / 3, 20, 9))
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_teacher_predicts_in_the_mode_it_is_told(mode):
+    teacher = Teacher(nn.BatchNorm1d(2), TeacherConfig(mode=mode))
+    whole = nn.ModuleList([teacher])
+    assert teacher.average.training == (mode == "train")
+    assert whole.train()[0].average.training == (mode == "train")
+    assert not whole.eval()[0].average.training
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ PARAMS = {
 ROWS = [{"name": "Baseline", "runs": ["plain"]}, {"name": "STPG", "runs": ["ours"]}]
 PAPER = {
     "tables": {"first": {"title": "Streets", "source": "none", "columns": ["1/2"], "rows": ROWS}},
-    "notes": {"tiny": "Nothing is learnt here."},
+    "notes": {"tiny": {"title": ", drawn", "note": "Nothing is learnt here."}},
 }
 BEFORE_TRAINING = {"fingerprint", "download@street", "prepare@street", "split@half"}
 REPORTS = {"table@first", "summary"}

@@ -1,7 +1,9 @@
 import sys
 
 import pytest
+import yaml
 
+from pipeline.artifacts import ROOT
 from pipeline.config import ConfigError
 from stages import study
 from stages.study import active, known, use
@@ -130,3 +132,24 @@ def test_a_broken_study_is_shown_as_such_and_not_put_in_place(monkeypatch, tmp_p
     monkeypatch.setattr(sys, "argv", ["study"])
     study.main()
     assert "bad      broken: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        ("methods", {"stgp": {}}, "methods.stgp: no method 'stgp'; did you mean 'stpg'?"),
+        (
+            "methods",
+            {"stpg": {"lambda_v": 1}},
+            "methods.stpg.lambda_v: unknown; did you mean 'lambda_u'?",
+        ),
+    ],
+)
+def test_a_study_with_a_wrong_method_is_broken(tmp_path, section, value, message):
+    content = yaml.safe_load((ROOT / "studies/smoke.yaml").read_text())
+    content[section] |= value
+    path = tmp_path / "typo.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError) as error:
+        study.load(path)
+    assert str(error.value).startswith(f"typo.yaml: {message}")

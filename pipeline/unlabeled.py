@@ -1,0 +1,51 @@
+"""What methods do alike with a step's unlabelled images."""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.augment.cutmix import CutMix, CutMixConfig
+from pipeline.batch import Batch
+from pipeline.data.base import IGNORE_INDEX
+from pipeline.losses.segmentation import PseudoLabel
+from pipeline.models.deeplab import Output
+
+
+def boxes_of(batch: Batch, config: CutMixConfig, *, name: str = "cutmix") -> CutMix:
+    """The boxes that mix the batch's unlabelled images, drawn from the stream called `name`."""
+    num = len(batch.valid_u) // (2 if config.partner == "drawn" else 1)
+    return CutMix(
+        config,
+        num,
+        batch.valid_u.shape[-2:],
+        generator=batch.stream(name),
+        device=batch.valid_u.device,
+    )
+
+
+def forward_each(network: nn.Module, *images_NCHW: Tensor, together: bool = True) -> list[Output]:
+    """The outputs of several batches of images.
+
+    Args:
+      together: in one pass, so that they share batch statistics, or in one pass each.
+    """
+    if not together:
+        return [network(image) for image in images_NCHW]
+    joint = network(torch.cat(images_NCHW))
+    parts = zip(*(x.split([len(i) for i in images_NCHW]) for x in joint), strict=True)
+    return [Output(*part) for part in parts]
+
+
+def accuracy(label_NHW: Tensor, truth_NHW: Tensor, among_NHW: Tensor) -> Tensor:
+    """Share of right labels among the pixels whose truth is known; nan if there are none."""
+    known_NHW = among_NHW & (truth_NHW != IGNORE_INDEX)
+    return (label_NHW == truth_NHW)[known_NHW].float().mean()
+
+
+def measured(
+    taught: PseudoLabel, truth_NHW: Tensor, valid_NHW: Tensor, *, teacher: str = "teacher"
+) -> dict[str, Tensor]:
+    """For the log: how right a teacher's labels are where the truth is known, and how sure."""
+    return {
+        f"accuracy_{teacher}": accuracy(taught.label_NHW, truth_NHW, valid_NHW),
+        f"confidence_{teacher}": taught.confidence_NHW[valid_NHW].mean(),
+    }

@@ -1,0 +1,86 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.artifacts import ROOT, sources
+from pipeline.command import run_stage
+from pipeline.typed import ConfigError, InputError
+
+
+def main(key):
+    errors = {"typo": ConfigError("a: no 'b'"), "data": InputError("x.png: unreadable")}
+    if key in errors:
+        raise errors[key]
+    if key == "disk":
+        raise OSError(28, "No space left on device", "x.png")
+    if key == "stop":
+        raise KeyboardInterrupt("stopped at step 3")
+    if key == "fault":
+        raise ValueError("too many values to unpack")
+    print(f"did {key}")
+
+
+def status(monkeypatch, *arguments, messages=()):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/stages/train.py", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        run_stage(main, *messages)
+    return stop.value.code
+
+
+def test_a_stage_gets_its_arguments(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["stages/train.py", "mini"])
+    run_stage(main)
+    assert capsys.readouterr().out == "did mini\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("typo", "stages.train: a: no 'b'"),
+        ("data", "stages.train: x.png: unreadable"),
+        ("disk", "stages.train: [Errno 28] No space left on device: 'x.png'"),
+    ],
+)
+def test_bad_input_ends_in_one_line(monkeypatch, key, message):
+    assert status(monkeypatch, key) == message
+
+
+def test_a_stop_is_a_message_where_the_stage_says_so(monkeypatch):
+    found = status(monkeypatch, "stop", messages=[KeyboardInterrupt])
+    assert found == "stages.train: stopped at step 3"
+
+
+def test_a_fault_of_the_code_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "fault"])
+    with pytest.raises(ValueError, match="unpack"):
+        run_stage(main)
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"]])
+def test_the_wrong_number_of_arguments_shows_the_right_one(monkeypatch, arguments):
+    assert status(monkeypatch, *arguments) == "usage: python -m stages.train KEY"
+
+
+@pytest.mark.parametrize("stage", ["download", "prepare", "split", "train", "evaluate", "table"])
+def test_every_stage_says_in_one_line_what_it_does_not_know(stage):
+    command = [sys.executable, "-m", f"stages.{stage}", "nope"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"stages.{stage}: ")
+    assert "no 'nope'; known: " in line
+
+
+def test_a_folder_of_data_that_is_not_there_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("STPG_DATA", str(tmp_path))
+    assert sources() == tmp_path
+    for wrong in (tmp_path / "gone", tmp_path / "file"):
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("STPG_DATA", str(wrong))
+        with pytest.raises(ConfigError, match=rf"\$STPG_DATA: {wrong}: no such folder"):
+            sources()
+        assert not os.path.isdir(wrong)
+    monkeypatch.delenv("STPG_DATA")
+    assert sources() == ROOT / "data/sources"
