@@ -1,6 +1,7 @@
 """What the data gives and methods take."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +18,9 @@ class Views:
     partners: bool = False
     """As many again, drawn independently: what CutMix pastes (`partner: drawn`)."""
     strong: int = 0
-    """Colour-jittered copies of each of them, same geometry."""
+    """Copies of each of them with other colours, same geometry."""
+    strong_kind: Literal["jitter", "intensity"] = "jitter"
+    """Which function of `pipeline.augment.photometric` makes them."""
 
 
 @dataclass(frozen=True)

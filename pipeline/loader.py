@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.augment.geometric import draw_placement, place
-from pipeline.augment.photometric import jitter
+from pipeline.augment.photometric import KINDS
 from pipeline.batch import Batch, Views
 from pipeline.config import RecipeConfig
 from pipeline.data.base import Item, Prepared
@@ -64,9 +64,10 @@ class StepDataset(Dataset):
         roles = ["unlabeled"] * self.views.unlabeled + ["partner"] * self.views.partners
         drawn = [(role, k) for role in roles for k in numbers]
         unlabeled = [self.weak(role, self.unlabeled, k) for role, k in drawn]
+        recolour = KINDS[self.views.strong_kind]
         strong = [
             [
-                jitter(image, stream(self.seed, "jitter", s, *place))
+                recolour(image, stream(self.seed, "strong", s, *place))
                 for place, (image, _, _) in zip(drawn, unlabeled, strict=True)
             ]
             for s in range(self.views.strong if drawn else 0)

@@ -1,12 +1,14 @@
 """What methods do alike with a step's unlabelled images."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMix, CutMixConfig
 from pipeline.batch import Batch
 from pipeline.data.base import IGNORE_INDEX
-from pipeline.losses.segmentation import PseudoLabel
+from pipeline.losses.segmentation import PseudoLabel, pseudo_label
 from pipeline.models.deeplab import Output
 
 
@@ -33,6 +35,17 @@ def forward_each(network: nn.Module, *images_NCHW: Tensor, together: bool = True
     joint = network(torch.cat(images_NCHW))
     parts = zip(*(x.split([len(i) for i in images_NCHW]) for x in joint), strict=True)
     return [Output(*part) for part in parts]
+
+
+def labels_of(
+    networks: Mapping[str, nn.Module], image_NCHW: Tensor, mixed: CutMix
+) -> dict[str, PseudoLabel]:
+    """What each network says about unmixed images, mixed as the images are; without graph."""
+    with torch.no_grad():
+        return {
+            name: PseudoLabel(*map(mixed, pseudo_label(network(image_NCHW).logits)))
+            for name, network in networks.items()
+        }
 
 
 def accuracy(label_NHW: Tensor, truth_NHW: Tensor, among_NHW: Tensor) -> Tensor:

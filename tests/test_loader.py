@@ -146,3 +146,12 @@ def test_an_image_without_a_mask_is_all_ignored(tmp_path):
     batch = StepDataset(data, split, ALL, RECIPE, 0)[0]
     assert (batch.truth_u == 255).all()
     assert batch.valid_u.any()
+
+
+def test_the_strong_copies_are_of_the_kind_asked_for(data):
+    jittered, changed = (
+        dataset(data, views=Views(unlabeled=True, strong=1, strong_kind=kind))[0]
+        for kind in ("jitter", "intensity")
+    )
+    assert torch.equal(jittered.image_u, changed.image_u)
+    assert not torch.equal(jittered.strong_u, changed.strong_u)

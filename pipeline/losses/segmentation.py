@@ -100,6 +100,18 @@ def weighted_cross_entropy(
     return _mean(loss_NHW * weight_NHW.detach(), valid_NHW)
 
 
+def hard_cross_entropy(logits_NCHW: Tensor, label_NHW: Tensor, valid_NHW: Tensor) -> Tensor:
+    """Mean cross-entropy over the valid pixels, however sure the label is.
+
+    Args:
+      label_NHW: int64 pseudo-labels; anything where not valid.
+
+    Returns:
+      scalar, float32 or wider; 0 with a zero gradient where no pixel is valid.
+    """
+    return _mean(_pixel_cross_entropy(logits_NCHW, label_NHW, valid_NHW), valid_NHW)
+
+
 def weighted_terms(
     supervised: Tensor,
     unsupervised_gen: Tensor,

@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 import pipeline.methods
 from pipeline.batch import Batch, Views
 from pipeline.config import ConfigError, RecipeConfig, did_you_mean, from_mapping
-from pipeline.losses.segmentation import cross_entropy, ohem_cross_entropy
-from pipeline.models.deeplab import NetworkFactory
+from pipeline.losses.segmentation import cross_entropy, ohem_cross_entropy, supervised_loss
+from pipeline.models.deeplab import NetworkFactory, Output
+from pipeline.unlabeled import forward_each
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,70 @@ class MethodBase(nn.Module):
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
+
+
+class Seen(NamedTuple):
+    """What students are shown of the unlabelled images, and what they learn about them."""
+
+    images_NCHW: tuple[Tensor, ...]
+    """Each passes every student, after the labelled images."""
+    valid_NHW: Tensor
+    """bool, False for padding; the same for all images."""
+    target: Any
+    """The method's own: what teachers say."""
+
+
+class Consistency(MethodBase):
+    """A method whose students learn, beside labels, what somebody says about unlabelled images.
+
+    A subclass makes `students`, and `teachers` under the names of those whom they follow; it says
+    in `observe` what is seen and in `unsupervised` what is learnt from it.
+    """
+
+    students: nn.ModuleDict
+    """The first is evaluated."""
+
+    def __init__(self, config: Any, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.teachers = nn.ModuleDict()
+
+    def observe(self, batch: Batch) -> Seen:
+        """The unlabelled images as students see them."""
+        raise NotImplementedError  # abstract
+
+    def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:
+        """The weighted terms of the unlabelled images, each called `unsupervised...`.
+
+        Args:
+          outputs: by student, of the labelled images and then of each of those of `seen`.
+        """
+        raise NotImplementedError  # abstract
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """The labelled pixels' loss of all students, and the method's own terms."""
+        self.diagnostics = {}
+        seen = self.observe(batch) if progress >= self.unsupervised_from else None
+        images = seen.images_NCHW if seen is not None else ()
+        outputs = {
+            name: forward_each(student, batch.image_l, *images)
+            for name, student in self.students.items()
+        }
+        logits_l = [first.logits for first, *_ in outputs.values()]
+        terms = {
+            "supervised": supervised_loss(logits_l, batch.label_l, pixel_loss=self.labeled_loss)
+        }
+        if seen is not None:
+            terms |= self.unsupervised(outputs, seen)
+        return terms
+
+    def after_update(self, progress: float) -> None:
+        """Each teacher follows the student of its name."""
+        for name, teacher in self.teachers.items():
+            teacher.follow(self.students[name])
+
+    def predictor(self) -> nn.Module:
+        """The first student."""
+        return next(iter(self.students.values()))
 
 
 def available() -> list[str]:

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.augment.photometric import jitter
+from pipeline.augment import photometric
+from pipeline.augment.photometric import INTENSITY, jitter, random_intensity
 from pipeline.seeding import stream
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -105,3 +106,35 @@ def test_the_parts_come_as_often_as_they_should():
     for count, share in ((grey, 0.2), (blurred, 0.5), (untouched, 0.2 * 0.8)):
         slack = 4 * (share * (1 - share) / NUM) ** 0.5
         assert count / NUM == pytest.approx(share, abs=slack)
+
+
+def test_random_intensity_stays_in_range_and_keeps_its_argument():
+    image = image_of()
+    before = image.clone()
+    for seed in range(200):
+        changed = random_intensity(image, stream(0, seed))
+        assert changed.shape == image.shape
+        assert changed.dtype == torch.float32
+        assert 0 <= changed.min() <= changed.max() <= 1
+    assert torch.equal(image, before)
+    assert torch.equal(changed, random_intensity(image, stream(0, 199)))
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.6])
+def test_every_change_of_intensity_but_the_first_changes_something(strength):
+    image = 0.2 + image_of() / 2
+    same = [torch.equal(change(image, strength), image) for change in INTENSITY]
+    assert same == [True] + [False] * (len(INTENSITY) - 1)
+
+
+def test_one_to_three_changes_are_drawn_alike(monkeypatch):
+    calls = []
+    spies = tuple(lambda x, strength, i=i: (calls.append(i), x)[1] for i in range(4))
+    monkeypatch.setattr(photometric, "INTENSITY", spies)
+    counts = []
+    for seed in range(600):
+        calls.clear()
+        random_intensity(image_of(), stream(0, seed))
+        counts.append(len(calls))
+        assert set(calls) <= set(range(4))
+    assert all(counts.count(n) == pytest.approx(200, abs=50) for n in (1, 2, 3))

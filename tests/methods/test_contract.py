@@ -14,8 +14,8 @@ from tests.prepared import NETWORK
 
 RECIPE = RecipeConfig(crop=(32, 32), batch=2, steps=8, lr=0.05, network=NETWORK)
 EAGER = {"contrast": {"bank_from": 0.0, "loss_from": 0.0, "phi": 0.0, "dim": 24}}
-"""Every part of STPG at work from the first step."""
-SECTIONS = {"stpg": EAGER}
+"""Every part of STPG at work from the first step; a mean teacher that leaves room for labels."""
+SECTIONS = {"stpg": EAGER, "mean_teacher": {"lambda_u": 10.0}}
 
 
 @pytest.fixture(params=base.available())

@@ -1,0 +1,99 @@
+"""Conservative-progressive collaborative learning (Fan et al., TIP 2022; arXiv:2211.16701).
+
+Two networks say labels of unmixed images. Of the mixed ones, the conservative network learns only
+where the two agree; the progressive one learns everywhere, and where they differ the label of the
+class about which they disagree more, by STPG's mismatch score. A label counts as much as it is
+believed: by the mean of both confidences, or where they differ by its own network's.
+
+Where two scores tie, the conservative network's label is taken, which its code leaves to the
+order of its arguments. The conservative network is evaluated.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.augment.cutmix import CutMixConfig
+from pipeline.batch import Batch, Views
+from pipeline.config import at_least
+from pipeline.losses.mismatch import class_mismatch_score, confusion_matrix
+from pipeline.losses.segmentation import PseudoLabel, weighted_cross_entropy
+from pipeline.methods.base import Consistency, Seen, Setting
+from pipeline.models.deeplab import Output
+from pipeline.unlabeled import boxes_of, labels_of, measured
+
+NETWORKS = ("conservative", "progressive")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of CPCL."""
+
+    lambda_u: float = 1.0
+    """Published: 1 on VOC, 5 on Cityscapes."""
+    diagonal_prior: int = 1
+    """Added to each class's count of agreed pixels, as in its code."""
+    cutmix: CutMixConfig = field(default_factory=CutMixConfig)
+
+    def check(self, key: str) -> None:
+        """A weight."""
+        at_least(key, "lambda_u", self.lambda_u, 0)
+        at_least(key, "diagonal_prior", self.diagonal_prior, 0)
+
+
+class Method(Consistency):
+    """Two networks that label together."""
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.views = Views(unlabeled=True, partners=config.cutmix.partner == "drawn")
+        self.students = nn.ModuleDict({name: setting.networks.network(name) for name in NETWORKS})
+
+    def observe(self, batch: Batch) -> Seen:
+        """Mixed images, and what both networks say of the unmixed ones."""
+        mixed = boxes_of(batch, self.config.cutmix)
+        valid = mixed(batch.valid_u)
+        labels = labels_of(self.students, batch.image_u, mixed)
+        for name, label in labels.items():
+            self.diagnostics |= measured(label, mixed(batch.truth_u), valid, teacher=name)
+        return Seen((mixed(batch.image_u),), valid, labels)
+
+    def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:
+        """Intersection and union supervision."""
+        first, second = (seen.target[name] for name in NETWORKS)
+        confusion_CC = confusion_matrix(
+            first.label_NHW, second.label_NHW, seen.valid_NHW, num_classes=self.num_classes
+        )
+        score_C = class_mismatch_score(confusion_CC, diagonal_prior=self.config.diagonal_prior)
+        agreed_NHW, union = unite(first, second, score_C)
+        self.diagnostics["share_agreed"] = agreed_NHW[seen.valid_NHW].float().mean()
+        weights = {
+            "conservative": union.confidence_NHW * agreed_NHW,
+            "progressive": union.confidence_NHW,
+        }
+        return {
+            f"unsupervised_{name}": self.config.lambda_u
+            * weighted_cross_entropy(
+                outputs[name][1].logits, union.label_NHW, weight_NHW, seen.valid_NHW
+            )
+            for name, weight_NHW in weights.items()
+        }
+
+
+def unite(first: PseudoLabel, second: PseudoLabel, score_C: Tensor) -> tuple[Tensor, PseudoLabel]:
+    """Where two networks agree, and one label for every pixel with its weight.
+
+    Args:
+      score_C: each class's mismatch score.
+
+    Returns:
+      bool [N, H, W]; the label of the class with the higher score, with its own confidence, or
+      where they agree the mean of both.
+    """
+    agreed_NHW = first.label_NHW == second.label_NHW
+    second_NHW = score_C[second.label_NHW] > score_C[first.label_NHW]
+    label_NHW = torch.where(second_NHW, second.label_NHW, first.label_NHW)
+    own_NHW = torch.where(second_NHW, second.confidence_NHW, first.confidence_NHW)
+    both_NHW = (first.confidence_NHW + second.confidence_NHW) / 2
+    return agreed_NHW, PseudoLabel(label_NHW, torch.where(agreed_NHW, both_NHW, own_NHW))

@@ -1,0 +1,73 @@
+"""Cross pseudo supervision (Chen et al., CVPR 2021; arXiv:2106.01226), plain and with CutMix.
+
+Two networks that begin differently learn each other's hard labels, without threshold, teacher or
+weights. Plain, of labelled and unlabelled images as they are; with CutMix, each says its labels of
+unmixed unlabelled images, and the other learns them of the mixed ones.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.augment.cutmix import CutMixConfig
+from pipeline.batch import Batch, Views
+from pipeline.config import at_least
+from pipeline.data.base import IGNORE_INDEX
+from pipeline.losses.segmentation import hard_cross_entropy, pseudo_label
+from pipeline.methods.base import Consistency, Seen, Setting
+from pipeline.models.deeplab import Output
+from pipeline.unlabeled import boxes_of, labels_of, measured
+
+OTHER = {"first": "second", "second": "first"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of CPS."""
+
+    lambda_u: float = 1.0
+    """Published: 1.5 plain and 1 with CutMix on VOC, 6 on Cityscapes."""
+    mixing: Literal["cutmix", "none"] = "cutmix"
+    cutmix: CutMixConfig = field(default_factory=CutMixConfig)
+
+    def check(self, key: str) -> None:
+        """A weight."""
+        at_least(key, "lambda_u", self.lambda_u, 0)
+
+
+class Method(Consistency):
+    """Two networks, each the other's teacher."""
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__(config, setting)
+        partners = config.mixing == "cutmix" and config.cutmix.partner == "drawn"
+        self.views = Views(unlabeled=True, partners=partners)
+        self.students = nn.ModuleDict({name: setting.networks.network(name) for name in OTHER})
+
+    def observe(self, batch: Batch) -> Seen:
+        """Mixed images and both networks' labels, or the images alone."""
+        if self.config.mixing == "none":
+            return Seen((batch.image_u,), batch.valid_u, batch.label_l != IGNORE_INDEX)
+        mixed = boxes_of(batch, self.config.cutmix)
+        valid = mixed(batch.valid_u)
+        labels = labels_of(self.students, batch.image_u, mixed)
+        for name, label in labels.items():
+            self.diagnostics |= measured(label, mixed(batch.truth_u), valid, teacher=name)
+        return Seen((mixed(batch.image_u),), valid, labels)
+
+    def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:
+        """Each network learns what the other says."""
+        if self.config.mixing == "none":
+            logits = {n: torch.cat([x.logits for x in both]) for n, both in outputs.items()}
+            labels = {name: pseudo_label(value) for name, value in logits.items()}
+            valid = torch.cat([seen.target, seen.valid_NHW])
+        else:
+            logits = {name: output.logits for name, (_, output) in outputs.items()}
+            labels, valid = seen.target, seen.valid_NHW
+        return {
+            f"unsupervised_{name}": self.config.lambda_u
+            * hard_cross_entropy(value, labels[OTHER[name]].label_NHW, valid)
+            for name, value in logits.items()
+        }

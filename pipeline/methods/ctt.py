@@ -1,0 +1,73 @@
+"""Cross teacher training (Xiao et al., 2022; arXiv:2209.01327), without its contrastive terms.
+
+Two students and their EMA teachers: each student learns, of mixed and jittered images, the hard
+labels that the other student's teacher gives to the plain ones, weighted by the share of pixels of
+which that teacher is sure.
+
+Both released scripts leave the contrastive terms out of the loss that they minimise; so does this.
+Of the strong views there, ClassMix or CutMix, this takes CutMix.
+"""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from pipeline.augment.cutmix import CutMixConfig
+from pipeline.batch import Batch, Views
+from pipeline.config import at_least, within
+from pipeline.losses.consistency import confident_share
+from pipeline.losses.segmentation import hard_cross_entropy
+from pipeline.methods.base import Consistency, Seen, Setting
+from pipeline.models.deeplab import Output
+from pipeline.models.ema import Teacher, TeacherConfig
+from pipeline.unlabeled import boxes_of, labels_of, measured
+
+TAUGHT_BY = {"left": "right", "right": "left"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of CTT."""
+
+    lambda_u: float = 1.0
+    threshold: float = 0.968
+    """Confidence above which a pixel raises the weight of all."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    cutmix: CutMixConfig = field(default_factory=CutMixConfig)
+
+    def check(self, key: str) -> None:
+        """A weight and a probability."""
+        at_least(key, "lambda_u", self.lambda_u, 0)
+        within(key, "threshold", self.threshold, 0.0, 1.0)
+
+
+class Method(Consistency):
+    """Two students, each taught by the other's teacher."""
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__(config, setting)
+        partners = config.cutmix.partner == "drawn"
+        self.views = Views(unlabeled=True, partners=partners, strong=1)
+        self.students = nn.ModuleDict({name: setting.networks.network(name) for name in TAUGHT_BY})
+        for name, student in self.students.items():
+            self.teachers[name] = Teacher(student, config.teacher)
+
+    def observe(self, batch: Batch) -> Seen:
+        """Mixed strong images, and the teachers' labels of plain ones."""
+        mixed = boxes_of(batch, self.config.cutmix)
+        valid = mixed(batch.valid_u)
+        labels = labels_of(self.teachers, batch.image_u, mixed)
+        for name, label in labels.items():
+            named = f"{name}_teacher"
+            self.diagnostics |= measured(label, mixed(batch.truth_u), valid, teacher=named)
+        return Seen((mixed(batch.strong_u[0]),), valid, labels)
+
+    def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:
+        """Each student learns from the other's teacher."""
+        terms = {}
+        for name, (_, output) in outputs.items():
+            label_NHW, confidence_NHW = seen.target[TAUGHT_BY[name]]
+            share = confident_share(confidence_NHW, seen.valid_NHW, threshold=self.config.threshold)
+            loss = hard_cross_entropy(output.logits, label_NHW, seen.valid_NHW)
+            terms[f"unsupervised_{name}"] = self.config.lambda_u * share * loss
+        return terms
