@@ -44,6 +44,8 @@ class Batch:
     """bool [M, H, W]: False where the crop went beyond the image."""
     truth_u: Tensor
     """int64 [M, H, W]."""
+    index_u: Tensor
+    """int64 [M]: which of the split's unlabelled images each one is."""
     seed: int
     """This step's own, for what the method itself draws."""
 

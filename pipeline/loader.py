@@ -5,7 +5,7 @@ interrupted: its place in the order and its augmentation are drawn from named se
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -37,8 +37,7 @@ class StepDataset(Dataset):
         items = {item.id: item for item in data.train}
         self.data, self.views, self.recipe, self.seed = data, views, recipe, seed
         self.labeled = [items[i] for i in split.labeled]
-        # A split may label every image; then the unlabelled stream is the whole training set.
-        self.unlabeled = [items[i] for i in split.unlabeled or split.labeled]
+        self.unlabeled = [items[i] for i in unlabeled_ids(split)]
         self.read = self.cached_reader()
 
     def cached_reader(self) -> Callable[[Item], tuple[np.ndarray, np.ndarray]]:
@@ -80,6 +79,9 @@ class StepDataset(Dataset):
             strong_u=stack([torch.stack(s) for s in strong], image_u.shape, torch.float32),
             valid_u=stack([u[2] for u in unlabeled], crop, torch.bool),
             truth_u=stack([u[1] for u in unlabeled], crop, torch.int64),
+            index_u=torch.tensor(
+                [self.index(role, len(self.unlabeled), k) for role, k in drawn], dtype=torch.int64
+            ),
             seed=derive_seed(self.seed, "step", step),
         )
 
@@ -89,8 +91,7 @@ class StepDataset(Dataset):
 
     def weak(self, role: str, items: list[Item], number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Image `number` of an endless stream: image float [3, H, W], label int64, valid bool."""
-        epoch, place_in_epoch = divmod(number, len(items))
-        item = items[shuffled(self.seed, role, epoch, len(items))[place_in_epoch]]
+        item = items[self.index(role, len(items), number)]
         image, mask = self.read(item)
         recipe = self.recipe
         placement = draw_placement(
@@ -104,6 +105,31 @@ class StepDataset(Dataset):
         image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         label = torch.from_numpy(np.ascontiguousarray(mask)).long()
         return image.float() / 255, label, torch.from_numpy(np.ascontiguousarray(valid))
+
+    def index(self, role: str, num_items: int, number: int) -> int:
+        """Which image is number `number` of the stream."""
+        epoch, place_in_epoch = divmod(number, num_items)
+        return shuffled(self.seed, role, epoch, num_items)[place_in_epoch]
+
+
+def unlabeled_ids(split: Split) -> tuple[str, ...]:
+    """The unlabelled stream's images: the whole training set, if the split labels all of it."""
+    return split.unlabeled or split.labeled
+
+
+class WholeImages(Sequence):
+    """Every unlabelled image, not augmented: float32 [1, 3, H, W] in [0, 1]."""
+
+    def __init__(self, dataset: StepDataset, device: torch.device) -> None:
+        self.dataset, self.device = dataset, device
+
+    def __len__(self) -> int:
+        return len(self.dataset.unlabeled)
+
+    def __getitem__(self, number: int) -> Tensor:
+        image, _ = self.dataset.read(self.dataset.unlabeled[number])
+        image = torch.tensor(image).permute(2, 0, 1)[None]
+        return image.to(self.device).float() / 255
 
 
 @lru_cache(maxsize=8)

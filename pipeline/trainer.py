@@ -19,7 +19,7 @@ from pipeline.checkpoint import load, save, save_model
 from pipeline.config import RecipeConfig, TrainConfig
 from pipeline.data.base import Prepared
 from pipeline.data.splits import Split
-from pipeline.loader import StepDataset, batches
+from pipeline.loader import StepDataset, WholeImages, batches, unlabeled_ids
 from pipeline.methods.base import MethodBase, build, setting_of
 from pipeline.progress import progress
 from pipeline.runtime import Runtime
@@ -64,19 +64,22 @@ def train(job: Job, runtime: Runtime) -> None:
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     seed_global(job.seed, "build")
-    setting = setting_of(job.recipe, len(job.data.classes), job.seed)
+    num_unlabeled = len(unlabeled_ids(job.split))
+    setting = setting_of(job.recipe, len(job.data.classes), job.seed, num_unlabeled)
     method = build(job.method, job.method_config, setting)
     method.to(runtime.device, memory_format=runtime.memory_format).train()
     optimizer = optimizer_of(job, method)
     start, seconds = resume(job, method, optimizer)
     log = Log(job.folder / "log.jsonl", start)
     dataset = StepDataset(job.data, job.split, method.views, job.recipe, job.seed)
+    unlabeled = WholeImages(dataset, runtime.device)
     steps = job.recipe.steps
     began = time.monotonic() - seconds
     with stop_signals() as received:
         loop = batches(dataset, start=start, workers=job.train.workers)
         bar = progress(loop, job.title, unit="step", initial=start, total=steps)
         for step, batch in enumerate(bar, start):
+            method.before_step(step / steps, unlabeled)
             entry = update(method, optimizer, batch, step, job, runtime)
             done = step + 1
             if done % job.train.log_every == 0 or done == steps:
@@ -113,7 +116,7 @@ def update(
     if step < job.recipe.warm_up:
         rate *= (step + 1) / job.recipe.warm_up
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)
     seed_global(job.seed, "step", step)
     with runtime.autocast():
         terms = method.losses(batch.to(runtime.device, runtime.memory_format), step / steps)

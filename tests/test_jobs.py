@@ -114,8 +114,8 @@ def test_a_record_names_the_commit():
 
 def test_a_wrong_parameter_of_any_run_is_found_before_the_first(paths):
     check_methods(study())
-    with pytest.raises(ConfigError, match=r"^methods\.cps: no method 'cps'"):
-        check_methods(study(cps={}))
+    with pytest.raises(ConfigError, match=r"^methods\.cpss: no method 'cpss'"):
+        check_methods(study(cpss={}))
     with pytest.raises(ConfigError, match=r"^methods\.stpg\.lambda_u: found 'much'"):
         check_methods(study(stpg={"lambda_u": "much"}))
     params = study()

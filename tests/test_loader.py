@@ -10,7 +10,7 @@ from pipeline import loader
 from pipeline.batch import Views
 from pipeline.config import NetworkConfig, RecipeConfig
 from pipeline.data.splits import Split
-from pipeline.loader import StepDataset, batches
+from pipeline.loader import StepDataset, WholeImages, batches
 from tests.prepared import make_prepared
 
 RECIPE = RecipeConfig(
@@ -39,7 +39,7 @@ def same(first, second):
     return all(torch.equal(getattr(first, k), getattr(second, k)) for k in TENSORS)
 
 
-TENSORS = ("image_l", "label_l", "image_u", "strong_u", "valid_u", "truth_u")
+TENSORS = ("image_l", "label_l", "image_u", "strong_u", "valid_u", "truth_u", "index_u")
 
 
 def test_a_batch_has_the_shapes_and_types_of_the_contract(data):
@@ -52,6 +52,7 @@ def test_a_batch_has_the_shapes_and_types_of_the_contract(data):
         "strong_u": (2, 3, 3, 32, 32),
         "valid_u": (3, 32, 32),
         "truth_u": (3, 32, 32),
+        "index_u": (3,),
     }
     assert (batch.label_l.dtype, batch.valid_u.dtype) == (torch.int64, torch.bool)
     assert batch.image_l.min() >= 0
@@ -155,3 +156,21 @@ def test_the_strong_copies_are_of_the_kind_asked_for(data):
     )
     assert torch.equal(jittered.image_u, changed.image_u)
     assert not torch.equal(jittered.strong_u, changed.strong_u)
+
+
+def test_a_batch_says_which_unlabelled_images_it_has(data):
+    steps = dataset(data, views=Views(unlabeled=True, partners=True))
+    batch = steps[1]
+    order = [steps.unlabeled.index(item) for item in read_order(steps, 6)]
+    assert batch.index_u[:3].tolist() == order[3:]
+    assert len(batch.index_u) == 6
+    assert dataset(data, views=Views())[0].index_u.tolist() == []
+
+
+def test_the_unlabelled_images_are_there_whole(data):
+    steps = dataset(data)
+    whole = WholeImages(steps, torch.device("cpu"))
+    assert len(whole) == 5
+    for number, item in enumerate(steps.unlabeled):
+        image = torch.from_numpy(data.read_image(item).copy())
+        assert torch.equal((whole[number][0] * 255).round().byte().permute(1, 2, 0), image)

@@ -69,6 +69,38 @@ def crash_at(monkeypatch, step):
     monkeypatch.setattr(trainer, "update", update)
 
 
+def test_a_group_may_have_a_learning_rate_of_its_own(tmp_path, data, runtime, monkeypatch):
+    usual = base.MethodBase.param_groups
+    seen = []
+
+    def param_groups(self, weight_decay):
+        decayed, spared = usual(self, weight_decay)
+        return [decayed, spared | {"lr_scale": 0.1}]
+
+    monkeypatch.setattr(base.MethodBase, "param_groups", param_groups)
+    optimizer_of = trainer.optimizer_of
+    monkeypatch.setattr(
+        trainer, "optimizer_of", lambda *a: (seen.append(optimizer_of(*a)), seen[0])[1]
+    )
+    train(make_job(tmp_path / "run", data, method="supervised", steps=2), runtime)
+    decayed, spared = (group["lr"] for group in seen[0].param_groups)
+    assert spared == pytest.approx(0.1 * decayed)
+
+
+def test_a_method_is_told_before_each_step_and_given_the_unlabelled_images(
+    tmp_path, data, runtime, monkeypatch
+):
+    told = []
+
+    def before_step(self, progress, unlabeled):
+        told.append((progress, len(unlabeled), unlabeled[0].shape[:2]))
+
+    monkeypatch.setattr(base.MethodBase, "before_step", before_step)
+    train(make_job(tmp_path / "run", data, method="supervised", steps=4), runtime)
+    number = len(data.train) - 3
+    assert told == [(k / 4, number, (1, 3)) for k in range(4)]
+
+
 def content(folder):
     model = load(folder / "model.pt")
     return model["network"], (folder / "log.jsonl").read_text()

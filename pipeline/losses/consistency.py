@@ -71,5 +71,21 @@ def fuzzy_positive_loss(logits_NCHW: Tensor, positive_NCHW: Tensor, valid_NHW: T
     return (loss_NHW * valid_NHW).sum() / valid_NHW.sum().clamp(min=1)
 
 
+def negative_loss(logits_NCHW: Tensor, absent_NCHW: Tensor, valid_NHW: Tensor) -> Tensor:
+    """Pushes down the classes that pixels are sure not to have (PS-MT's code).
+
+    Args:
+      absent_NCHW: bool.
+
+    Returns:
+      scalar, float32 or wider: the mean of -log(1 - p) over all absent classes of all valid pixels;
+      0 where there is none.
+    """
+    prob_NCHW = _wide(logits_NCHW).softmax(dim=1)
+    counted_NCHW = absent_NCHW & valid_NHW[:, None]
+    loss_NCHW = -torch.log1p(-prob_NCHW.clamp(max=1 - 1e-6)) * counted_NCHW
+    return loss_NCHW.sum() / counted_NCHW.sum().clamp(min=1)
+
+
 def _wide(value: Tensor) -> Tensor:
     return value.to(torch.promote_types(value.dtype, torch.float32))

@@ -6,7 +6,7 @@ A method is one file here with two classes: `Config`, a frozen dataclass of its 
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -31,9 +31,13 @@ class Setting:
     """(logits [N, C, H, W], label [N, H, W]) -> scalar; plain or OHEM, as the recipe says."""
     unsupervised_from: float = 0.0
     """Share of training after which the unlabelled images join."""
+    num_unlabeled: int = 0
+    """Of the whole split."""
 
 
-def setting_of(recipe: RecipeConfig, num_classes: int, seed: int) -> Setting:
+def setting_of(
+    recipe: RecipeConfig, num_classes: int, seed: int, num_unlabeled: int = 0
+) -> Setting:
     """The setting that a recipe describes."""
     loss = cross_entropy
     if recipe.labeled_loss == "ohem":
@@ -43,7 +47,7 @@ def setting_of(recipe: RecipeConfig, num_classes: int, seed: int) -> Setting:
             min_kept=recipe.ohem_min_kept * recipe.batch,
         )
     networks = NetworkFactory(recipe.network, num_classes, seed)
-    return Setting(networks, loss, recipe.unsupervised_from)
+    return Setting(networks, loss, recipe.unsupervised_from, num_unlabeled)
 
 
 class MethodBase(nn.Module):
@@ -64,6 +68,15 @@ class MethodBase(nn.Module):
         self.diagnostics: dict[str, Tensor] = {}
         """Scalars of the last step that are worth a line in the log; detached."""
 
+    def before_step(self, progress: float, unlabeled: Sequence[Tensor]) -> None:
+        """Called before each step, for methods that train in phases.
+
+        Args:
+          progress: as in `losses`.
+          unlabeled: every unlabelled image whole, float32 [1, 3, H, W] on the method's device;
+            number k is the one that `Batch.index_u` calls k.
+        """
+
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The weighted scalar terms of one step, whose sum is minimised.
 
@@ -80,7 +93,10 @@ class MethodBase(nn.Module):
         raise NotImplementedError  # abstract
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Trainable parameters in two groups: weight decay spares norms and biases."""
+        """Trainable parameters in groups: weight decay spares norms and biases.
+
+        A group's `lr_scale`, if it has one, multiplies the recipe's learning rate.
+        """
         trained = [p for p in self.parameters() if p.requires_grad]
         return [
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
@@ -113,8 +129,12 @@ class Consistency(MethodBase):
         super().__init__(config, setting)
         self.teachers = nn.ModuleDict()
 
-    def observe(self, batch: Batch) -> Seen:
-        """The unlabelled images as students see them."""
+    def observe(self, batch: Batch, progress: float) -> Seen:
+        """The unlabelled images as students see them, and what is said of them.
+
+        Args:
+          progress: share of training done since the unlabelled images joined.
+        """
         raise NotImplementedError  # abstract
 
     def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:
@@ -128,7 +148,11 @@ class Consistency(MethodBase):
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The labelled pixels' loss of all students, and the method's own terms."""
         self.diagnostics = {}
-        seen = self.observe(batch) if progress >= self.unsupervised_from else None
+        seen = None
+        if progress >= self.unsupervised_from:
+            seen = self.observe(
+                batch, (progress - self.unsupervised_from) / (1 - self.unsupervised_from)
+            )
         images = seen.images_NCHW if seen is not None else ()
         outputs = {
             name: forward_each(student, batch.image_l, *images)

@@ -50,7 +50,7 @@ class Method(Consistency):
         self.views = Views(unlabeled=True, partners=config.cutmix.partner == "drawn")
         self.students = nn.ModuleDict({name: setting.networks.network(name) for name in NETWORKS})
 
-    def observe(self, batch: Batch) -> Seen:
+    def observe(self, batch: Batch, progress: float) -> Seen:
         """Mixed images, and what both networks say of the unmixed ones."""
         mixed = boxes_of(batch, self.config.cutmix)
         valid = mixed(batch.valid_u)

@@ -46,7 +46,7 @@ class Method(Consistency):
         self.views = Views(unlabeled=True, partners=partners)
         self.students = nn.ModuleDict({name: setting.networks.network(name) for name in OTHER})
 
-    def observe(self, batch: Batch) -> Seen:
+    def observe(self, batch: Batch, progress: float) -> Seen:
         """Mixed images and both networks' labels, or the images alone."""
         if self.config.mixing == "none":
             return Seen((batch.image_u,), batch.valid_u, batch.label_l != IGNORE_INDEX)

@@ -52,7 +52,7 @@ class Method(Consistency):
         for name, student in self.students.items():
             self.teachers[name] = Teacher(student, config.teacher)
 
-    def observe(self, batch: Batch) -> Seen:
+    def observe(self, batch: Batch, progress: float) -> Seen:
         """Mixed strong images, and the teachers' labels of plain ones."""
         mixed = boxes_of(batch, self.config.cutmix)
         valid = mixed(batch.valid_u)

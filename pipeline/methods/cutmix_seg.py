@@ -45,7 +45,7 @@ class Method(Consistency):
         self.students = nn.ModuleDict({"student": setting.networks.network("student")})
         self.teachers["student"] = Teacher(self.students["student"], config.teacher)
 
-    def observe(self, batch: Batch) -> Seen:
+    def observe(self, batch: Batch, progress: float) -> Seen:
         """The student sees mixed images, the teacher unmixed ones."""
         mixed = boxes_of(batch, self.config.cutmix)
         prob = mixed(probabilities(self.teachers["student"](batch.image_u).logits))

@@ -47,7 +47,7 @@ class Method(Consistency):
         self.views = Views(unlabeled=True, partners=config.cutmix.partner == "drawn", strong=1)
         self.students = nn.ModuleDict({"student": setting.networks.network("student")})
 
-    def observe(self, batch: Batch) -> Seen:
+    def observe(self, batch: Batch, progress: float) -> Seen:
         """Labels of the weak view for the mixed strong one."""
         mixed = boxes_of(batch, self.config.cutmix)
         with torch.no_grad():

@@ -50,7 +50,7 @@ class Method(Consistency):
         self.views = Views(unlabeled=True, partners=config.cutmix.partner == "drawn")
         self.students = nn.ModuleDict({name: setting.networks.network(name) for name in OTHER})
 
-    def observe(self, batch: Batch) -> Seen:
+    def observe(self, batch: Batch, progress: float) -> Seen:
         """Mixed images, and the classes that each network allows."""
         mixed = boxes_of(batch, self.config.cutmix)
         valid, truth = mixed(batch.valid_u), mixed(batch.truth_u)

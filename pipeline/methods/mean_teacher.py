@@ -45,7 +45,7 @@ class Method(Consistency):
         self.students = nn.ModuleDict({"student": setting.networks.network("student")})
         self.teachers["student"] = Teacher(self.students["student"], config.teacher)
 
-    def observe(self, batch: Batch) -> Seen:
+    def observe(self, batch: Batch, progress: float) -> Seen:
         """The student sees strong views, the teacher weak ones."""
         logits = self.teachers["student"](batch.image_u).logits
         self.diagnostics |= measured(pseudo_label(logits), batch.truth_u, batch.valid_u)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
@@ -34,7 +34,7 @@ from pipeline.losses.segmentation import (
     weighted_terms,
 )
 from pipeline.methods.base import MethodBase, Setting
-from pipeline.models.deeplab import DeepLabV3Plus, Output
+from pipeline.models.deeplab import DeepLabV3Plus, Output, Projected
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.unlabeled import accuracy, boxes_of, forward_each, measured
 
@@ -82,27 +82,12 @@ class Mixed(NamedTuple):
     """Of Pro-Teacher, equations 9 and 10; of Gen-Teacher where there is one module only."""
 
 
-class Student(nn.Module):
-    """A segmentation network with its projection head, so that a teacher averages both."""
-
-    def __init__(self, name: str, config: ContrastConfig, setting: Setting) -> None:
-        super().__init__()
-        self.network = setting.networks.network(name)
-        self.source = config.source
-        projects = config.loss != "none" and name in config.students
-        self.projection = (
-            setting.networks.projection(name, config.source, config.dim, norm=config.head_norm)
-            if projects
-            else None
-        )
-
-    def forward(self, image_NCHW: Tensor) -> Output:
-        """The network's output."""
-        return self.network(image_NCHW)
-
-    def project(self, output: Output) -> Tensor:
-        """Projections [N, D, h, w] of the output's features."""
-        return self.projection(getattr(output, self.source))
+def student_of(name: str, config: ContrastConfig, setting: Setting) -> Projected:
+    """A network, with a projection head where the contrast trains it."""
+    networks, head = setting.networks, None
+    if config.loss != "none" and name in config.students:
+        head = networks.projection(name, config.source, config.dim, norm=config.head_norm)
+    return Projected(networks.network(name), head, config.source)
 
 
 class Method(MethodBase):
@@ -112,9 +97,9 @@ class Method(MethodBase):
         super().__init__(config, setting)
         self.views = Views(unlabeled=True, partners=config.cutmix.partner == "drawn")
         self.align_corners = setting.networks.config.align_corners
-        self.gen_student = Student("gen", config.contrast, setting)
+        self.gen_student = student_of("gen", config.contrast, setting)
         self.gen_teacher = Teacher(self.gen_student, config.teacher)
-        self.pro_student = Student("pro", config.contrast, setting) if config.dual else None
+        self.pro_student = student_of("pro", config.contrast, setting) if config.dual else None
         self.pro_teacher = Teacher(self.pro_student, config.teacher) if config.dual else None
         self.contrast = (
             DualContrast(config.contrast, self.num_classes, setting.networks.stream("anchors"))
@@ -154,7 +139,7 @@ class Method(MethodBase):
             lambda_ctr=config.lambda_ctr,
         )
 
-    def students(self) -> dict[str, Student]:
+    def students(self) -> dict[str, Projected]:
         """By name: both, or Gen-Student alone."""
         both = {"gen": self.gen_student, "pro": self.pro_student}
         return {name: student for name, student in both.items() if student is not None}
@@ -180,7 +165,7 @@ class Method(MethodBase):
         return Mixed(mixed(batch.image_u), valid, truth, by_gen, labels.get("pro", by_gen))
 
     def forward_both(
-        self, student: Student, batch: Batch, mixed: Mixed | None
+        self, student: Projected, batch: Batch, mixed: Mixed | None
     ) -> tuple[Output, Output | None]:
         """The student's outputs for the labelled and the mixed images."""
         if mixed is None:
@@ -252,7 +237,7 @@ class Method(MethodBase):
                 yield self.projected(students[name], output_u, label_NHW)
 
     def projected(
-        self, student: Student, output: Output, label_NHW: Tensor
+        self, student: Projected, output: Output, label_NHW: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The student's projections [P, D] and the labels [P] of the pixels where they lie."""
         feature = student.project(output)

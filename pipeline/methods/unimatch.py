@@ -59,7 +59,7 @@ class Method(Consistency):
         )
         self.students = nn.ModuleDict({"student": setting.networks.network("student")})
 
-    def observe(self, batch: Batch) -> Seen:
+    def observe(self, batch: Batch, progress: float) -> Seen:
         """Two strong views; and of the weak view its labels and its perturbed prediction."""
         network = self.students["student"]
         low, high = network.trunk(batch.image_u)

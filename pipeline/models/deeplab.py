@@ -84,6 +84,26 @@ def initialise(part: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+class Projected(nn.Module):
+    """A segmentation network with its projection head, so that a teacher averages both."""
+
+    def __init__(
+        self, network: DeepLabV3Plus, projection: ProjectionHead | None, source: str
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.projection = projection
+        self.source = source
+
+    def forward(self, image_NCHW: Tensor) -> Output:
+        """The network's output."""
+        return self.network(image_NCHW)
+
+    def project(self, output: Output) -> Tensor:
+        """Projections [N, D, h, w] of the output's features."""
+        return self.projection(getattr(output, self.source))
+
+
 class NetworkFactory:
     """Builds networks of one configuration, each initialised by its own name.
 
@@ -101,6 +121,13 @@ class NetworkFactory:
             network = DeepLabV3Plus(self.config, self.num_classes)
             load_pretrained(network.trunk, self.config)
         return network
+
+    def classifier(self, name: str, inputs: int) -> nn.Conv2d:
+        """A classifier of features, drawn as `network` draws its own."""
+        with drawn_from(self.seed, "classifier", name):
+            classifier = nn.Conv2d(inputs, self.num_classes, 1)
+            initialise(classifier)
+        return classifier
 
     def stream(self, name: str) -> torch.Generator:
         """The stream called `name` for what else a method initialises."""

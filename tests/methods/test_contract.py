@@ -15,7 +15,9 @@ from tests.prepared import NETWORK
 RECIPE = RecipeConfig(crop=(32, 32), batch=2, steps=8, lr=0.05, network=NETWORK)
 EAGER = {"contrast": {"bank_from": 0.0, "loss_from": 0.0, "phi": 0.0, "dim": 24}}
 """Every part of STPG at work from the first step; a mean teacher that leaves room for labels."""
-SECTIONS = {"stpg": EAGER, "mean_teacher": {"lambda_u": 10.0}}
+SECTIONS = {"stpg": EAGER, "mean_teacher": {"lambda_u": 10.0}, "u2pl": {"bank_size": 32, "dim": 24}}
+
+UNLABELED = [torch.rand(1, 3, 40, 36, generator=torch.Generator().manual_seed(k)) for k in range(4)]
 
 
 @pytest.fixture(params=base.available())
@@ -25,7 +27,7 @@ def name(request):
 
 def make(name, num_classes=5, recipe=RECIPE, **overrides):
     config = base.resolve(name, SECTIONS.get(name, {}), overrides, key="test")
-    return base.build(name, config, base.setting_of(recipe, num_classes, seed=3)).train()
+    return base.build(name, config, base.setting_of(recipe, num_classes, 3, len(UNLABELED))).train()
 
 
 def make_batch(num_classes=5, *, step=0, num=2, num_u=None, size=(32, 32)):
@@ -43,6 +45,7 @@ def make_batch(num_classes=5, *, step=0, num=2, num_u=None, size=(32, 32)):
         strong_u=torch.rand(2, num_u, 3, *size, generator=draw),
         valid_u=torch.ones(num_u, *size, dtype=torch.bool),
         truth_u=labels(num_u),
+        index_u=torch.arange(num_u),
         seed=step,
     )
 
@@ -52,6 +55,7 @@ def run_steps(method, steps, optimizer=None, start=0):
     totals = []
     for step in range(start, start + steps):
         seed_global(0, "step", step)
+        method.before_step(step / RECIPE.steps, UNLABELED)
         loss = sum(method.losses(make_batch(step=step), step / RECIPE.steps).values())
         optimizer.zero_grad()
         loss.backward()
@@ -146,7 +150,11 @@ def test_classes_that_a_batch_lacks_do_no_harm(name):
 
 def test_an_unlabelled_batch_of_padding_alone_adds_nothing(name):
     batch = make_batch()
-    batch = replace(batch, valid_u=torch.zeros_like(batch.valid_u))
+    batch = replace(
+        batch,
+        valid_u=torch.zeros_like(batch.valid_u),
+        label_l=torch.full_like(batch.label_l, 255),  # some paste labelled patches into them
+    )
     terms = make(name).losses(batch, 0.6)
     assert all(torch.isfinite(term) for term in terms.values())
     assert all(term == 0 for key, term in terms.items() if key.startswith("unsupervised"))

@@ -26,7 +26,7 @@ def padded_batch():
 def passed(method, batch):
     """What the method sees, what its students say of it, and the terms that follow."""
     with torch.no_grad():
-        seen = method.observe(batch)
+        seen = method.observe(batch, 0.0)
         outputs = {
             name: forward_each(student, batch.image_l, *seen.images_NCHW)
             for name, student in method.students.items()
@@ -288,7 +288,7 @@ def test_cpcl_unites_labels_worked_by_hand():
 
 def test_cpcl_trains_its_conservative_network_where_both_agree():
     method, batch = make("cpcl"), make_batch()
-    seen = method.observe(batch)
+    seen = method.observe(batch, 0.0)
     outputs = {
         name: forward_each(student, batch.image_l, *seen.images_NCHW)
         for name, student in method.students.items()

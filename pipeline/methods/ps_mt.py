@@ -1,0 +1,123 @@
+"""Perturbed and strict mean teachers (Liu et al., CVPR 2022; arXiv:2111.12903).
+
+One student and two teachers that take turns in following it: their mean prediction of the plain
+image is the label of the CutMixed one. A pixel counts if they are confident, and as much as they
+are, in a mean over the confident ones. The student's features are perturbed by the noise that the
+teachers themselves would mind most (T-VAT). A further term, off in the published runs, pushes down
+the classes that the teachers are sure a pixel has not.
+
+Deviations: the strong view is CutMix and jitter of one recipe for all data sets; the labelled
+images pass the student in a pass of their own.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.augment.cutmix import CutMixConfig
+from pipeline.augment.features import adversarial_noise
+from pipeline.batch import Batch, Views
+from pipeline.config import at_least, within
+from pipeline.losses.consistency import negative_loss, probabilities
+from pipeline.losses.segmentation import pseudo_label, weighted_cross_entropy
+from pipeline.methods.base import Consistency, Seen, Setting
+from pipeline.models.deeplab import Output
+from pipeline.models.ema import Teacher, TeacherConfig
+from pipeline.ramps import sigmoid_ramp
+from pipeline.unlabeled import boxes_of, measured
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of PS-MT."""
+
+    lambda_u: float = 1.5
+    """Published: 1.5 on blender VOC, 0.6 on classic, 3 on Cityscapes."""
+    ramp: float = 0.15
+    """Share of training in which the weight grows: 12 of 80 epochs (12 of 320 on Cityscapes)."""
+    threshold: float = 0.6
+    """Confidence from which on a pixel is learnt."""
+    threshold_negative: float = 0.0
+    """Probability below which a class is taken to be absent; 0, as published: there is no term."""
+    turn: float = 0.0125
+    """Share of training after which the other teacher follows: 1 of 80 epochs."""
+    probe: float = 1e-6
+    adversarial_size: float = 2.0
+    """Length of the noise in the decoder's input."""
+    teacher: TeacherConfig = field(default_factory=lambda: TeacherConfig(decay=0.996))
+    cutmix: CutMixConfig = field(default_factory=CutMixConfig)
+
+    def check(self, key: str) -> None:
+        """Weights, probabilities, shares; a turn takes some time."""
+        for name in ("lambda_u", "probe", "adversarial_size"):
+            at_least(key, name, getattr(self, name), 0)
+        for name in ("ramp", "threshold", "threshold_negative"):
+            within(key, name, getattr(self, name), 0.0, 1.0)
+        within(key, "turn", self.turn, 1e-6, 1.0)
+
+
+class Method(Consistency):
+    """One student, two teachers."""
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__(config, setting)
+        partners = config.cutmix.partner == "drawn"
+        self.views = Views(unlabeled=True, partners=partners, strong=1)
+        student = setting.networks.network("student")
+        self.students = nn.ModuleDict({"student": student})
+        self.teachers = nn.ModuleDict(
+            {name: Teacher(student, config.teacher) for name in ("even", "odd")}
+        )
+
+    def observe(self, batch: Batch, progress: float) -> Seen:
+        """The mean of the teachers, and the student's prediction of perturbed features."""
+        mixed = boxes_of(batch, self.config.cutmix)
+        prob = mixed(
+            torch.stack(
+                [probabilities(teacher(batch.image_u).logits) for teacher in self.teachers.values()]
+            ).mean(dim=0)
+        )
+        image, valid = mixed(batch.strong_u[0]), mixed(batch.valid_u)
+        self.diagnostics |= measured(pseudo_label(prob.log()), mixed(batch.truth_u), valid)
+        student, size = self.students["student"], image.shape[-2:]
+        low, high = student.trunk(image)
+        noise = self.noise_against_the_teachers(low, high, prob, batch)
+        logits = student.decode(low, high + noise, size).logits
+        weight = self.config.lambda_u * sigmoid_ramp(progress, self.config.ramp)
+        return Seen((), valid, (prob, logits, weight))
+
+    def noise_against_the_teachers(
+        self, low: Tensor, high: Tensor, prob: Tensor, batch: Batch
+    ) -> Tensor:
+        """T-VAT: found on the teachers' decoders, for the student's features."""
+        networks = [teacher.average for teacher in self.teachers.values()]
+        size, low = prob.shape[-2:], low.detach()
+
+        def predict(feature: Tensor) -> Tensor:
+            return sum(network.decode(low, feature, size).logits for network in networks)
+
+        return adversarial_noise(
+            predict,
+            high,
+            prob,
+            batch.stream("noise"),
+            probe=self.config.probe,
+            size=self.config.adversarial_size,
+        )
+
+    def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:
+        """Confident pixels' weighted cross-entropy, and absent classes pushed down."""
+        prob, logits, weight = seen.target
+        confidence, label = prob.max(dim=1)
+        learnt = seen.valid_NHW & (confidence >= self.config.threshold)
+        absent = prob < self.config.threshold_negative
+        return {
+            "unsupervised": weight * weighted_cross_entropy(logits, label, confidence, learnt),
+            "unsupervised_negative": weight * negative_loss(logits, absent, seen.valid_NHW),
+        }
+
+    def after_update(self, progress: float) -> None:
+        """The teachers take turns."""
+        turn = "even" if int(progress / self.config.turn) % 2 == 0 else "odd"
+        self.teachers[turn].follow(self.students["student"])
