@@ -57,7 +57,7 @@ def save_model(
 
 @contextmanager
 def sole_owner(folder: Path) -> Iterator[None]:
-    """Holds `folder` for this process; raises RuntimeError if another one holds it.
+    """Holds `folder` for this process; raises InputError if another one holds it.
 
     Killing `dvc repro` can leave its training process alive; a second one must not join it. Of a
     killed training the loader's workers hold the lock until they notice, so it is waited for.
@@ -73,7 +73,7 @@ def sole_owner(folder: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > give_up:
-                    raise RuntimeError(
+                    raise InputError(
                         f"another process is training in {folder}: wait for it, or stop it"
                     ) from None
             time.sleep(0.1)

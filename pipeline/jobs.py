@@ -36,7 +36,7 @@ def job_of(key: str, seed: int, params: Params, paths: Paths, *, title: str = ""
     config = method_config(key, params)
     data = open_prepared(paths.prepared(run.dataset))
     split = open_split(paths.split(run.split), paths.prepared(run.dataset))
-    code = json.loads(paths.fingerprint(f"train-{run.method}").read_text())
+    code = json.loads(fingerprint_of(f"train-{run.method}", paths).read_text())
     resolved = {
         "run": key,
         "seed": seed,
@@ -59,6 +59,14 @@ def job_of(key: str, seed: int, params: Params, paths: Paths, *, title: str = ""
     folder = paths.scratch() / f"{key}-seed{seed}-{sha256_of(resolved)[:12]}"
     record = resolved | {"commit": commit()}
     return Job(title, run.method, config, recipe, params.train, data, split, seed, record, folder)
+
+
+def fingerprint_of(name: str, paths: Paths) -> Path:
+    """The file with the hash of a stage's code, which has to be there."""
+    path = paths.fingerprint(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: run `dvc repro fingerprint`")
+    return path
 
 
 def method_config(key: str, params: Params) -> Any:

@@ -6,6 +6,7 @@ interrupted: its place in the order and its augmentation are drawn from named se
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -64,13 +65,14 @@ class StepDataset(Dataset):
         drawn = [(role, k) for role in roles for k in numbers]
         unlabeled = [self.weak(role, self.unlabeled, k) for role, k in drawn]
         recolour = KINDS[self.views.strong_kind]
-        strong = [
-            [
-                recolour(image, stream(self.seed, "strong", s, *place))
-                for place, (image, _, _) in zip(drawn, unlabeled, strict=True)
+        with one_thread():
+            strong = [
+                [
+                    recolour(image, stream(self.seed, "strong", s, *place))
+                    for place, (image, _, _) in zip(drawn, unlabeled, strict=True)
+                ]
+                for s in range(self.views.strong if drawn else 0)
             ]
-            for s in range(self.views.strong if drawn else 0)
-        ]
         image_u = stack([u[0] for u in unlabeled], (3, *crop), torch.float32)
         return Batch(
             image_l=torch.stack([image for image, _, _ in labeled]),
@@ -142,6 +144,17 @@ def shuffled(seed: int, role: str, epoch: int, num_items: int) -> tuple[int, ...
 def stack(tensors: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """torch.stack, also of nothing: then [0, *shape]."""
     return torch.stack(tensors) if tensors else torch.empty((0, *shape), dtype=dtype)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch with one thread, as in a worker: the mean of an image rounds differently with more."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 def leave_signals_to_the_trainer(worker: int) -> None:

@@ -79,6 +79,7 @@ def train(job: Job, runtime: Runtime) -> None:
         loop = batches(dataset, start=start, workers=job.train.workers)
         bar = progress(loop, job.title, unit="step", initial=start, total=steps)
         for step, batch in enumerate(bar, start):
+            seed_global(job.seed, "step", step)
             method.before_step(step / steps, unlabeled)
             entry = update(method, optimizer, batch, step, job, runtime)
             done = step + 1
@@ -117,7 +118,6 @@ def update(
         rate *= (step + 1) / job.recipe.warm_up
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
-    seed_global(job.seed, "step", step)
     with runtime.autocast():
         terms = method.losses(batch.to(runtime.device, runtime.memory_format), step / steps)
     loss = torch.stack([term.float() for term in terms.values()]).sum()

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class InputError(ValueError):
-    """Data that cannot be used as they stand; the message says what to do."""
+    """What cannot be used as it stands, of data or files; the message says what to do."""
 
 
 class ConfigError(InputError):

@@ -14,7 +14,10 @@ from pipeline.models.deeplab import Output
 
 def boxes_of(batch: Batch, config: CutMixConfig, *, name: str = "cutmix") -> CutMix:
     """The boxes that mix the batch's unlabelled images, drawn from the stream called `name`."""
-    num = len(batch.valid_u) // (2 if config.partner == "drawn" else 1)
+    num = len(batch.valid_u)
+    if config.partner == "drawn":
+        num = len(batch.label_l)
+        assert len(batch.valid_u) == 2 * num, "partners are drawn where `Views.partners` says so"
     return CutMix(
         config,
         num,
@@ -28,24 +31,38 @@ def forward_each(network: nn.Module, *images_NCHW: Tensor, together: bool = True
     """The outputs of several batches of images.
 
     Args:
-      together: in one pass, so that they share batch statistics, or in one pass each.
+      together: those of one size in one pass, so that they share batch statistics, or each in one
+        of its own.
     """
     if not together:
         return [network(image) for image in images_NCHW]
-    joint = network(torch.cat(images_NCHW))
-    parts = zip(*(x.split([len(i) for i in images_NCHW]) for x in joint), strict=True)
-    return [Output(*part) for part in parts]
+    outputs: dict[int, Output] = {}
+    for size in dict.fromkeys(image.shape[-2:] for image in images_NCHW):
+        numbers = [i for i, image in enumerate(images_NCHW) if image.shape[-2:] == size]
+        joint = network(torch.cat([images_NCHW[i] for i in numbers]))
+        lengths = [len(images_NCHW[i]) for i in numbers]
+        parts = zip(*(x.split(lengths) for x in joint), strict=True)
+        outputs |= {i: Output(*part) for i, part in zip(numbers, parts, strict=True)}
+    return [outputs[i] for i in range(len(images_NCHW))]
 
 
 def labels_of(
     networks: Mapping[str, nn.Module], image_NCHW: Tensor, mixed: CutMix
 ) -> dict[str, PseudoLabel]:
     """What each network says about unmixed images, mixed as the images are; without graph."""
-    with torch.no_grad():
-        return {
-            name: PseudoLabel(*map(mixed, pseudo_label(network(image_NCHW).logits)))
-            for name, network in networks.items()
-        }
+    return {
+        name: PseudoLabel(*map(mixed, pseudo_label(look(network, image_NCHW, mixed))))
+        for name, network in networks.items()
+    }
+
+
+@torch.no_grad()
+def look(network: nn.Module, image_NCHW: Tensor, mixed: CutMix) -> Tensor:
+    """A network's logits of unmixed images; drawn partners have a pass of their own."""
+    if not mixed.drawn_partners:
+        return network(image_NCHW).logits
+    outputs = forward_each(network, *image_NCHW.chunk(2), together=False)
+    return torch.cat([output.logits for output in outputs])
 
 
 def accuracy(label_NHW: Tensor, truth_NHW: Tensor, among_NHW: Tensor) -> Tensor:

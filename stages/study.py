@@ -11,7 +11,6 @@ from pathlib import Path
 
 from pipeline.artifacts import ROOT
 from pipeline.config import ConfigError, Params, load_params, read_yaml
-from pipeline.jobs import check_methods
 from pipeline.typed import did_you_mean
 
 
@@ -38,6 +37,8 @@ def known(root: Path = ROOT) -> dict[str, Path]:
 
 def load(path: Path) -> Params:
     """Reads a study and checks all of it, its methods' parameters too."""
+    from pipeline.jobs import check_methods  # imports torch, which showing a name does not need
+
     params = load_params(path)
     try:
         check_methods(params)

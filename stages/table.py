@@ -2,22 +2,20 @@
 
 from pipeline.artifacts import ROOT, Paths, write_text
 from pipeline.command import run_stage
-from pipeline.config import entry, load_params, read_yaml, reference
+from pipeline.config import entry, load_params, reference
 from pipeline.report.results import read_classes, read_seeds
-from pipeline.report.tables import Note, TableSpec, compare, per_class, to_markdown
-from pipeline.typed import from_mapping
+from pipeline.report.tables import Note, compare, load_paper, per_class, to_markdown
 
 
 def main(key: str) -> None:
     """Writes reports/<study>/tables/<key>.md and .csv."""
     params = load_params()
     paths = Paths(params.study)
-    described = read_yaml(ROOT / "paper.yaml")
+    paper = load_paper(ROOT / "paper.yaml")
     group = entry(params, "tables", key).group
-    reference("paper.yaml: tables", key, described["tables"])
-    spec = from_mapping(TableSpec, described["tables"][key], f"paper.yaml: tables.{key}")
+    reference("paper.yaml: tables", key, paper.tables)
+    spec, study = paper.tables[key], paper.notes.get(params.study, Note())
     folder = paths.metrics(group, "").parent
-    study = from_mapping(Note, described["notes"].get(params.study, {}), "paper.yaml: notes")
     seeds, classes = read_seeds(folder), read_classes(folder)
     table = compare(spec, seeds)
     write_text(paths.tables() / f"{key}.csv", table.to_csv(index=False))

@@ -34,4 +34,4 @@ def main(key: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, Interrupted)
+    run_stage(main, Interrupted, FloatingPointError)

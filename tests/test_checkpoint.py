@@ -7,6 +7,7 @@ import torch
 
 from pipeline import checkpoint
 from pipeline.checkpoint import load, save, save_model, sole_owner
+from pipeline.typed import InputError
 
 CONTENT = {
     "step": 3,
@@ -117,7 +118,7 @@ def test_a_folder_has_one_owner_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "PATIENCE", 0.2)
     folder = tmp_path / "new"
     with sole_owner(folder):
-        with pytest.raises(RuntimeError, match=r"another process is training in .*new: wait for"):
+        with pytest.raises(InputError, match=r"another process is training in .*new: wait for"):
             with sole_owner(folder):
                 pytest.fail("two owners")
         with sole_owner(tmp_path / "other"):
@@ -140,7 +141,7 @@ def test_another_process_owns_its_folder_until_it_is_killed(tmp_path, monkeypatc
     command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(RuntimeError, match="another process"):
+        with pytest.raises(InputError, match="another process"):
             with sole_owner(tmp_path):
                 pytest.fail("two owners")
         other.kill()

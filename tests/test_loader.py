@@ -2,6 +2,7 @@ import os
 import pickle
 import signal
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,11 +98,11 @@ def test_every_image_is_seen_once_a_pass(data):
     assert seen[:5] != seen[5:]
 
 
-def read_order(steps, count):
+def read_order(steps, count, role="unlabeled"):
     order = []
     read, steps.read = steps.read, lambda item: (order.append(item), read(item))[1]
     for number in range(count):
-        steps.weak("unlabeled", steps.unlabeled, number)
+        steps.weak(role, steps.unlabeled, number)
     return order
 
 
@@ -133,12 +134,21 @@ def test_partners_are_a_second_draw_of_the_unlabelled_images(data):
     assert not torch.equal(batch.image_u[3:], alone.image_u)
 
 
-def test_the_strong_copies_keep_the_geometry_and_change_the_colours(data):
+def test_the_strong_copies_keep_the_geometry_and_change_the_colours(data, monkeypatch):
     batch = dataset(data)[0]
     assert not torch.equal(batch.strong_u[0], batch.strong_u[1])
     assert not torch.equal(batch.strong_u[0], batch.image_u)
-    beyond = ~batch.valid_u[:, None].expand_as(batch.image_u)
-    assert torch.equal(batch.truth_u == 255, ~batch.valid_u) or beyond.any()
+    monkeypatch.setitem(loader.KINDS, "jitter", lambda image, generator: image)
+    assert all(torch.equal(view, batch.image_u) for view in dataset(data)[0].strong_u)
+
+
+def test_strong_copies_of_large_crops_do_not_depend_on_the_number_of_threads(data):
+    recipe = replace(RECIPE, crop=(256, 256), batch=2, steps=2)
+    steps = StepDataset(data, split_of(data, 2), Views(unlabeled=True, strong=2), recipe, 0)
+    torch.set_num_threads(2)
+    (here,), (there,) = (list(batches(steps, start=1, workers=n)) for n in (0, 1))
+    assert torch.get_num_threads() == 2
+    assert torch.equal(here.strong_u, there.strong_u)
 
 
 def test_an_image_without_a_mask_is_all_ignored(tmp_path):
@@ -161,9 +171,9 @@ def test_the_strong_copies_are_of_the_kind_asked_for(data):
 def test_a_batch_says_which_unlabelled_images_it_has(data):
     steps = dataset(data, views=Views(unlabeled=True, partners=True))
     batch = steps[1]
-    order = [steps.unlabeled.index(item) for item in read_order(steps, 6)]
-    assert batch.index_u[:3].tolist() == order[3:]
-    assert len(batch.index_u) == 6
+    for role, found in (("unlabeled", batch.index_u[:3]), ("partner", batch.index_u[3:])):
+        order = [steps.unlabeled.index(item) for item in read_order(steps, 6, role)]
+        assert found.tolist() == order[3:]
     assert dataset(data, views=Views())[0].index_u.tolist() == []
 
 

@@ -27,7 +27,9 @@ def test_a_step_reaches_every_parameter_of_both_students(name, num_classes):
     torch.set_num_threads(2)
     recipe = PAPER.recipes[name]
     network = replace(recipe.network, weights="none")
-    setting = base.setting_of(replace(recipe, network=network), num_classes, seed=0)
+    setting = base.setting_of(
+        replace(recipe, network=network), num_classes, seed=0, num_unlabeled=0
+    )
     config = base.resolve(
         "stpg",
         PAPER.methods["stpg"],

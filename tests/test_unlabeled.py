@@ -7,7 +7,7 @@ from torch import nn
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.losses.segmentation import PseudoLabel
 from pipeline.models.deeplab import Output
-from pipeline.unlabeled import accuracy, boxes_of, forward_each, measured
+from pipeline.unlabeled import accuracy, boxes_of, forward_each, look, measured
 from tests.methods.test_contract import make_batch
 
 
@@ -44,6 +44,36 @@ def test_images_passed_together_share_their_statistics():
     for output in apart:
         torch.testing.assert_close(output.logits.mean(dim=(0, 2, 3)), torch.zeros(3))
     assert joint[1].logits.mean() > 0.5
+
+
+def test_images_of_another_size_have_a_pass_of_their_own():
+    first, small, second = (
+        torch.rand(2, 3, 8, 8),
+        torch.rand(1, 3, 4, 4) + 9,
+        torch.rand(1, 3, 8, 8),
+    )
+    found = forward_each(Norm(), first, small, second)
+    expected = forward_each(Norm(), first, second)
+    torch.testing.assert_close(found[0].logits, expected[0].logits)
+    torch.testing.assert_close(found[2].logits, expected[1].logits)
+    torch.testing.assert_close(found[1].logits.mean(dim=(0, 2, 3)), torch.zeros(3))
+
+
+def test_drawn_partners_pass_a_network_apart():
+    batch, network = make_batch(num=2, num_u=4), Norm()
+    drawn, following = (
+        look(network, batch.image_u, boxes_of(batch, CutMixConfig(partner=partner)))
+        for partner in ("drawn", "next")
+    )
+    halves = [Norm()(half).logits for half in batch.image_u.chunk(2)]
+    torch.testing.assert_close(drawn, torch.cat(halves))
+    torch.testing.assert_close(following, Norm()(batch.image_u).logits)
+    assert not drawn.requires_grad
+
+
+def test_drawn_partners_have_to_be_there():
+    with pytest.raises(AssertionError, match=r"Views\.partners"):
+        boxes_of(make_batch(num=4), CutMixConfig(partner="drawn"))
 
 
 def test_accuracy_counts_known_pixels_only():

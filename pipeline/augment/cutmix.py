@@ -15,7 +15,7 @@ from pipeline.typed import ConfigError, at_least, within
 
 @dataclass(frozen=True)
 class CutMixConfig:
-    """Parameters of `cutmix_mask` (section 4.1)."""
+    """Which boxes are pasted, and from where (section 4.1)."""
 
     num_boxes: int = 3
     ratio: tuple[float, float] = (0.25, 0.5)

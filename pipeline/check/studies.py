@@ -9,9 +9,9 @@ from typing import Any
 
 from dvc.utils.hydra import apply_overrides
 
-from pipeline.config import Params, RunConfig, read_yaml
-from pipeline.report.tables import TableSpec
-from pipeline.typed import convert, did_you_mean
+from pipeline.config import Params, RunConfig
+from pipeline.report.tables import TableSpec, load_paper
+from pipeline.typed import did_you_mean
 
 Tables = Mapping[str, TableSpec]
 
@@ -22,10 +22,8 @@ def study_files(root: Path) -> list[Path]:
 
 
 def load_tables(path: Path) -> Tables:
-    """The tables of paper.yaml; raises ValueError naming the key."""
-    content = read_yaml(path)
-    tables = content.get("tables") if isinstance(content, dict) else None
-    return convert(dict[str, TableSpec], tables, f"{path.name}: tables")
+    """The tables of paper.yaml, all of which is checked."""
+    return load_paper(path).tables
 
 
 def unusable(path: Path, load: Callable[[Path], Any]) -> Iterator[str]:

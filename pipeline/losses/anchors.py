@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from pipeline.typed import InputError
+
 
 def unit(feature_PD: Tensor) -> Tensor:
     """The features at length 1 along their last dimension, float32 or wider."""
@@ -76,10 +78,10 @@ def simplex_anchors(num_classes: int, dim: int, *, generator: torch.Generator) -
       float32 [C, D], of length 1.
 
     Raises:
-      ValueError: C > D + 1, where no such simplex exists.
+      InputError: C > D + 1, where no such simplex exists.
     """
     if num_classes > dim + 1:
-        raise ValueError(
+        raise InputError(
             f"{num_classes} simplex anchors in {dim} dimensions; expected at least "
             f"{num_classes - 1}: raise `dim`, or set `anchors: optimized`"
         )

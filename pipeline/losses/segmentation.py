@@ -36,8 +36,7 @@ def cross_entropy(logits_NCHW: Tensor, label_NHW: Tensor, *, ignore_index: int =
     Returns:
       scalar, float32 or wider; 0 with a zero gradient where every pixel is ignored.
     """
-    counted_NHW = label_NHW != ignore_index
-    return _mean(_pixel_cross_entropy(logits_NCHW, label_NHW, counted_NHW), counted_NHW)
+    return hard_cross_entropy(logits_NCHW, label_NHW, label_NHW != ignore_index)
 
 
 def ohem_cross_entropy(

@@ -35,9 +35,7 @@ class Setting:
     """Of the whole split."""
 
 
-def setting_of(
-    recipe: RecipeConfig, num_classes: int, seed: int, num_unlabeled: int = 0
-) -> Setting:
+def setting_of(recipe: RecipeConfig, num_classes: int, seed: int, num_unlabeled: int) -> Setting:
     """The setting that a recipe describes."""
     loss = cross_entropy
     if recipe.labeled_loss == "ohem":
@@ -128,6 +126,8 @@ class Consistency(MethodBase):
     def __init__(self, config: Any, setting: Setting) -> None:
         super().__init__(config, setting)
         self.teachers = nn.ModuleDict()
+        self.joint_pass: bool = getattr(config, "joint_pass", True)
+        """Whether labelled and unlabelled images pass a student together."""
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """The unlabelled images as students see them, and what is said of them.
@@ -155,7 +155,7 @@ class Consistency(MethodBase):
             )
         images = seen.images_NCHW if seen is not None else ()
         outputs = {
-            name: forward_each(student, batch.image_l, *images)
+            name: forward_each(student, batch.image_l, *images, together=self.joint_pass)
             for name, student in self.students.items()
         }
         logits_l = [first.logits for first, *_ in outputs.values()]

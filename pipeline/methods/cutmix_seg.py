@@ -17,7 +17,7 @@ from pipeline.losses.segmentation import pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.ema import Teacher, TeacherConfig
-from pipeline.unlabeled import boxes_of, measured
+from pipeline.unlabeled import boxes_of, look, measured
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Method(Consistency):
     def observe(self, batch: Batch, progress: float) -> Seen:
         """The student sees mixed images, the teacher unmixed ones."""
         mixed = boxes_of(batch, self.config.cutmix)
-        prob = mixed(probabilities(self.teachers["student"](batch.image_u).logits))
+        prob = mixed(probabilities(look(self.teachers["student"], batch.image_u, mixed)))
         valid = mixed(batch.valid_u)
         self.diagnostics |= measured(pseudo_label(prob.log()), mixed(batch.truth_u), valid)
         return Seen((mixed(batch.image_u),), valid, prob)

@@ -10,16 +10,15 @@ labelled images.
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
 from pipeline.config import at_least, within
-from pipeline.losses.segmentation import PseudoLabel, pseudo_label, weighted_cross_entropy
+from pipeline.losses.segmentation import weighted_cross_entropy
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
-from pipeline.unlabeled import boxes_of, measured
+from pipeline.unlabeled import boxes_of, labels_of, measured
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,8 @@ class Method(Consistency):
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Labels of the weak view for the mixed strong one."""
         mixed = boxes_of(batch, self.config.cutmix)
-        with torch.no_grad():
-            label = pseudo_label(self.students["student"](batch.image_u).logits)
-        label, valid = PseudoLabel(*map(mixed, label)), mixed(batch.valid_u)
+        label = labels_of(self.students, batch.image_u, mixed)["student"]
+        valid = mixed(batch.valid_u)
         self.diagnostics |= measured(label, mixed(batch.truth_u), valid)
         return Seen((mixed(batch.strong_u[0]),), valid, label)
 

@@ -9,7 +9,6 @@ The most classes of a set is not among the published values that we know; here 3
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
@@ -19,7 +18,7 @@ from pipeline.losses.consistency import fuzzy_positive_loss, fuzzy_positives, pr
 from pipeline.losses.segmentation import PseudoLabel
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
-from pipeline.unlabeled import boxes_of, measured
+from pipeline.unlabeled import boxes_of, look, measured
 
 OTHER = {"first": "second", "second": "first"}
 
@@ -56,8 +55,7 @@ class Method(Consistency):
         valid, truth = mixed(batch.valid_u), mixed(batch.truth_u)
         positives = {}
         for name, student in self.students.items():
-            with torch.no_grad():
-                prob = mixed(probabilities(student(batch.image_u).logits))
+            prob = mixed(probabilities(look(student, batch.image_u, mixed)))
             positives[name] = fuzzy_positives(prob, mass=self.config.mass, most=self.config.most)
             confidence, label = prob.max(dim=1)
             self.diagnostics |= measured(PseudoLabel(label, confidence), truth, valid, teacher=name)

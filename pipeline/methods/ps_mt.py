@@ -25,7 +25,7 @@ from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.ramps import sigmoid_ramp
-from pipeline.unlabeled import boxes_of, measured
+from pipeline.unlabeled import boxes_of, look, measured
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,10 @@ class Method(Consistency):
         mixed = boxes_of(batch, self.config.cutmix)
         prob = mixed(
             torch.stack(
-                [probabilities(teacher(batch.image_u).logits) for teacher in self.teachers.values()]
+                [
+                    probabilities(look(teacher, batch.image_u, mixed))
+                    for teacher in self.teachers.values()
+                ]
             ).mean(dim=0)
         )
         image, valid = mixed(batch.strong_u[0]), mixed(batch.valid_u)

@@ -28,7 +28,6 @@ from pipeline.losses.mismatch import (
 )
 from pipeline.losses.segmentation import (
     PseudoLabel,
-    pseudo_label,
     supervised_loss,
     weighted_cross_entropy,
     weighted_terms,
@@ -36,7 +35,7 @@ from pipeline.losses.segmentation import (
 from pipeline.methods.base import MethodBase, Setting
 from pipeline.models.deeplab import DeepLabV3Plus, Output, Projected
 from pipeline.models.ema import Teacher, TeacherConfig
-from pipeline.unlabeled import accuracy, boxes_of, forward_each, measured
+from pipeline.unlabeled import accuracy, boxes_of, forward_each, labels_of, measured
 
 
 @dataclass(frozen=True)
@@ -146,17 +145,14 @@ class Method(MethodBase):
 
     @torch.no_grad()
     def mix_unlabeled(self, batch: Batch) -> Mixed:
-        """CutMixes each unlabelled image with the next one of the batch, and their labels alike.
+        """CutMixes each unlabelled image with its partner, and their labels alike.
 
         The teachers see the unmixed weak images.
         """
         mixed = boxes_of(batch, self.config.cutmix)
         teachers = {"gen": self.gen_teacher, "pro": self.pro_teacher}
-        labels = {
-            name: PseudoLabel(*map(mixed, pseudo_label(teacher(batch.image_u).logits)))
-            for name, teacher in teachers.items()
-            if teacher is not None
-        }
+        present = {name: teacher for name, teacher in teachers.items() if teacher is not None}
+        labels = labels_of(present, batch.image_u, mixed)
         valid = mixed(batch.valid_u | self.config.count_padding)
         truth = mixed(batch.truth_u)
         for name, label in labels.items():

@@ -1,10 +1,13 @@
 """Tables of measured beside published numbers, as data frames and Markdown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
+from pipeline.config import read_yaml
 from pipeline.report.results import mean_and_deviation
+from pipeline.typed import ConfigError, from_mapping
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,28 @@ class TableSpec:
             for part in ("published", "runs"):
                 cells = getattr(row, part)
                 if cells and len(cells) != len(self.columns):
-                    raise ValueError(
+                    raise ConfigError(
                         f"{key}: row {row.name!r} has {len(cells)} {part}; "
                         f"expected {len(self.columns)}, one a column"
                     )
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The content of paper.yaml."""
+
+    tables: dict[str, TableSpec]
+    notes: dict[str, Note] = field(default_factory=dict)
+    """By study."""
+
+
+def load_paper(path: Path) -> Paper:
+    """Reads paper.yaml; raises ConfigError naming the file and the key."""
+    try:
+        return from_mapping(Paper, read_yaml(path), "")
+    except ConfigError as error:
+        message = str(error).removeprefix(f"{path.name}: ")
+        raise ConfigError(f"{path.name}: {message}") from None
 
 
 def compare(spec: TableSpec, seeds: pd.DataFrame) -> pd.DataFrame:

@@ -120,7 +120,7 @@ def test_data_models_and_cache_are_not_needed(root):
             ["waiting.yaml: recipes.short.steps: 0; expected at least 1"],
         ),
         ("studies/waiting.yaml", "train: {}", "train: { }", ["waiting.yaml: line 28: found "]),
-        ("paper.yaml", "tables:", "table:", ["paper.yaml: tables: found None; expected a mapping"]),
+        ("paper.yaml", "tables:", "table:", ["paper.yaml: table: unknown; did you mean"]),
         ("paper.yaml", "- 50.0", "- high", ["paper.yaml: tables.first.rows[0].published[0]: "]),
         ("dvc.yaml", "${runs}", "${rums}", ["dvc.yaml: DVC cannot read the pipeline: "]),
         ("params.yaml", "- 0", "- 1", ["train@one: stale; run `dvc repro`, then commit dvc.lock"]),

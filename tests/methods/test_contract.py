@@ -14,8 +14,21 @@ from tests.prepared import NETWORK
 
 RECIPE = RecipeConfig(crop=(32, 32), batch=2, steps=8, lr=0.05, network=NETWORK)
 EAGER = {"contrast": {"bank_from": 0.0, "loss_from": 0.0, "phi": 0.0, "dim": 24}}
-"""Every part of STPG at work from the first step; a mean teacher that leaves room for labels."""
-SECTIONS = {"stpg": EAGER, "mean_teacher": {"lambda_u": 10.0}, "u2pl": {"bank_size": 32, "dim": 24}}
+# Every part at work from the first steps on; a mean teacher that leaves room for labels.
+SECTIONS = {
+    "stpg": EAGER,
+    "mean_teacher": {"lambda_u": 10.0},
+    "cutmix_seg": {"threshold": 0.3},
+    "fixmatch": {"threshold": 0.3},
+    "ctt": {"threshold": 0.3},
+    "unimatch": {"threshold": 0.3},
+    "ps_mt": {"threshold": 0.3, "ramp": 0.0},
+    "augseg": {"threshold": 0.3},
+    "stpp": {"rank_at": 0.1, "relabel_at": 0.7},
+    "u2pl": {"bank_size": 32, "dim": 24},
+    "cac": {"negatives": 40, "dim": 8, "threshold": 0.0},
+    "gct": {"width": 4},
+}
 
 UNLABELED = [torch.rand(1, 3, 40, 36, generator=torch.Generator().manual_seed(k)) for k in range(4)]
 
@@ -80,6 +93,36 @@ def test_every_trained_parameter_gets_gradient_and_no_other_has_one(name):
         trained = parameter.requires_grad
         assert trained != ("teacher" in parameter_name), parameter_name
         assert (parameter.grad is not None) == trained, parameter_name
+
+
+def test_the_unlabelled_images_teach_every_student(name):
+    method = make(name)
+    run_steps(method, 3)
+    method.before_step(0.6, UNLABELED)
+    terms = method.losses(make_batch(step=3), 0.6)
+    taught = [term for key, term in terms.items() if key.startswith("unsupervised")]
+    if not method.views.unlabeled:
+        assert not taught
+        return
+    assert sum(taught) > 0
+    method.zero_grad()
+    sum(taught).backward()
+    students = method.students if hasattr(method.students, "values") else method.students()
+    assert all(
+        any(p.grad is not None and p.grad.any() for p in student.parameters())
+        for student in students.values()
+    )
+
+
+def test_in_mixed_precision_every_trained_parameter_gets_gradient(name):
+    method = make(name)
+    run_steps(method, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = method.losses(make_batch(step=2), 0.6)
+    method.zero_grad()
+    torch.stack([term.float() for term in terms.values()]).sum().backward()
+    trained = {key: p.grad for key, p in method.named_parameters() if p.requires_grad}
+    assert all(grad is not None and torch.isfinite(grad).all() for grad in trained.values())
 
 
 def test_training_lowers_the_loss_of_the_labelled_pixels(name):
@@ -170,11 +213,14 @@ def test_losses_change_nothing_but_batch_statistics(name):
 
 
 def test_weight_decay_spares_norms_and_biases(name):
-    decayed, spared = make(name).param_groups(0.1)
-    assert decayed["weight_decay"] == 0.1
-    assert spared["weight_decay"] == 0
-    assert min(p.ndim for p in decayed["params"]) == 4
-    assert max(p.ndim for p in spared["params"]) == 1
+    method = make(name)
+    groups = method.param_groups(0.1)
+    for group in groups:
+        many_dimensions = {p.ndim > 1 for p in group["params"]}
+        assert many_dimensions == {group["weight_decay"] == 0.1}
+    grouped = [id(p) for group in groups for p in group["params"]]
+    trained = [id(p) for p in method.parameters() if p.requires_grad]
+    assert sorted(grouped) == sorted(trained)
 
 
 def test_an_unknown_method_is_named_with_the_known_ones():

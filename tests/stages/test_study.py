@@ -121,6 +121,11 @@ def test_the_command_shows_the_study_in_place(monkeypatch, capsys):
     assert [line.split()[1] for line in lines if line.startswith("*")] == [active()]
 
 
+@pytest.mark.parametrize("name", sorted(known()))
+def test_every_study_of_the_repository_is_whole(name):
+    assert study.load(known()[name]).study == name
+
+
 def test_a_broken_study_is_shown_as_such_and_not_put_in_place(monkeypatch, tmp_path, capsys):
     broken = tmp_path / "bad.yaml"
     broken.write_text("study: bad\nruns: 3\n")
@@ -137,7 +142,11 @@ def test_a_broken_study_is_shown_as_such_and_not_put_in_place(monkeypatch, tmp_p
 @pytest.mark.parametrize(
     ("section", "value", "message"),
     [
-        ("methods", {"stgp": {}}, "methods.stgp: no method 'stgp'; did you mean 'stpg'?"),
+        (
+            "methods",
+            {"unimach": {}},
+            "methods.unimach: no method 'unimach'; did you mean 'unimatch'?",
+        ),
         (
             "methods",
             {"stpg": {"lambda_v": 1}},
