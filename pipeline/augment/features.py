@@ -73,7 +73,6 @@ def random_span(start: int, stop: int, share: float, u: float) -> slice:
 def adversarial_noise(
     predict: Callable[[Tensor], Tensor],
     feature_NDHW: Tensor,
-    target_NCHW: Tensor,
     generator: torch.Generator,
     *,
     probe: float,
@@ -82,11 +81,12 @@ def adversarial_noise(
     """The noise that changes a prediction most, by one step of power iteration.
 
     Virtual adversarial training (Miyato et al., arXiv:1704.03976) on features: a random direction,
-    a step of length `probe` along it, and the gradient of the divergence there.
+    a step of length `probe` along it, and the gradient there of the divergence from the prediction
+    without noise.
 
     Args:
       predict: features to logits.
-      target_NCHW: the distribution to get away from.
+      probe: long enough that the divergence is not rounding alone.
       size: length of each image's noise.
 
     Returns:
@@ -94,9 +94,11 @@ def adversarial_noise(
     """
     noise = torch.randn(feature_NDHW.shape, generator=generator).to(feature_NDHW)
     noise = (probe * unit_of(noise)).requires_grad_()
+    with torch.no_grad():
+        target_NCHW = predict(feature_NDHW).float().softmax(dim=1)
     with torch.enable_grad():
         log_prob = predict(feature_NDHW.detach() + noise).float().log_softmax(dim=1)
-        divergence = F.kl_div(log_prob, target_NCHW.detach(), reduction="batchmean")
+        divergence = F.kl_div(log_prob, target_NCHW, reduction="batchmean")
         (gradient,) = torch.autograd.grad(divergence, noise)
     return size * unit_of(gradient)
 

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.losses.segmentation import PseudoLabel, weighted_cross_entropy
+
 
 @torch.no_grad()
 def probabilities(logits_NCHW: Tensor) -> Tensor:
@@ -34,8 +36,22 @@ def confident_share(confidence_NHW: Tensor, valid_NHW: Tensor, *, threshold: flo
     return confident_NHW.sum() / valid_NHW.sum().clamp(min=1)
 
 
+def confident_cross_entropy(
+    logits_NCHW: Tensor, taught: PseudoLabel, valid_NHW: Tensor, *, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the pixels that are at least as confident as `threshold`.
+
+    Returns:
+      scalar, float32 or wider: their sum over the number of all valid pixels; and their share.
+    """
+    confident_NHW = taught.confidence_NHW >= threshold
+    loss = weighted_cross_entropy(logits_NCHW, taught.label_NHW, confident_NHW, valid_NHW)
+    share = (confident_NHW & valid_NHW).sum() / valid_NHW.sum().clamp(min=1)
+    return loss, share
+
+
 def fuzzy_positives(prob_NCHW: Tensor, *, mass: float, most: int) -> Tensor:
-    """The likeliest classes of each pixel whose probabilities reach `mass` together.
+    """The likeliest class of each pixel, and those after it while the sum stays below `mass`.
 
     Args:
       most: no more classes than these, whatever they reach.
@@ -44,8 +60,7 @@ def fuzzy_positives(prob_NCHW: Tensor, *, mass: float, most: int) -> Tensor:
       bool [N, C, H, W], at least one class a pixel.
     """
     sorted_NCHW, order_NCHW = prob_NCHW.sort(dim=1, descending=True, stable=True)
-    before_NCHW = sorted_NCHW.cumsum(dim=1) - sorted_NCHW
-    taken_NCHW = before_NCHW < mass
+    taken_NCHW = sorted_NCHW.cumsum(dim=1) < mass
     taken_NCHW[:, most:] = False
     taken_NCHW[:, 0] = True
     return torch.zeros_like(taken_NCHW).scatter(1, order_NCHW, taken_NCHW)

@@ -98,7 +98,9 @@ def contrast_with_negatives(
     class_K = ((count_C > 0) & (filled_C > 0)).nonzero().flatten()
     if not len(class_K):
         return feature_PD.sum() * 0
-    drawn = torch.rand(len(class_K), queries, 1 + negatives, generator=generator).to(positive_CD)
+    drawn = torch.rand(len(class_K), queries, 1 + negatives, generator=generator).to(
+        positive_CD.device
+    )
     order_P, _ = group_by_class(label_P)
     first_C = count_C.cumsum(0) - count_C
     place_KA = (drawn[..., 0] * count_C[class_K, None]).long()

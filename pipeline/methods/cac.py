@@ -176,27 +176,17 @@ class Method(Consistency):
     ) -> list["Cells"]:
         """The cells that both views have, flat and in the same order."""
         stride = windows.height // outputs[0].decoder.shape[-2]
-        (top0, left0), (top1, left1) = windows.corners
-        tops, lefts = (
-            (max(0, top1 - top0), max(0, top0 - top1)),
-            (
-                max(0, left1 - left0),
-                max(0, left0 - left1),
-            ),
-        )
-        height = (windows.height - abs(top0 - top1)) // stride
-        width = (windows.width - abs(left0 - left1)) // stride
-        return [
-            Cells(
-                *(
-                    value[:, top // stride : top // stride + height, left // stride :][
-                        :, :, :width
-                    ].flatten(0, 2)
-                    for value in view
-                )
-            )
-            for view, top, left in zip(cells, tops, lefts, strict=True)
+        first, second = windows.corners
+        size = [
+            (side - abs(a - b)) // stride
+            for side, a, b in zip((windows.height, windows.width), first, second, strict=True)
         ]
+        parts = []
+        for view, own, other in ((cells[0], first, second), (cells[1], second, first)):
+            top, left = (max(0, b - a) // stride for a, b in zip(own, other, strict=True))
+            rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
+            parts.append(Cells(*(value[:, rows, columns].flatten(0, 2) for value in view)))
+        return parts
 
     def after_update(self, progress: float) -> None:
         """This step's features push out the oldest ones."""

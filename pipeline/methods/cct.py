@@ -1,6 +1,6 @@
 """Cross-consistency training (Ouali et al., CVPR 2020; arXiv:2003.09005).
 
-One network, and auxiliary decoders on perturbed outputs of its trunk: of unlabelled images each is
+One network, and auxiliary decoders on perturbed outputs of its ASPP: of unlabelled images each is
 to predict what the main decoder predicts of the unperturbed ones. Seven kinds of perturbation:
 noise, dropped channels, the most active places dropped, an object's part cut out, objects or their
 context masked, and adversarial noise.
@@ -8,7 +8,9 @@ context masked, and adversarial noise.
 Deviations: an object is what is predicted as another class than the image's commonest (there:
 other than background), and one rectangle is cut out of the box around all of them (there: out of
 each object's). An auxiliary decoder is a 1x1 convolution and a bilinear upsampling (there: steps of
-pixel shuffle). The labelled pixels' loss is the recipe's, not annealed.
+pixel shuffle), while the main one fuses low-level features too (there: all have one form). The
+labelled pixels' loss is the recipe's, not annealed. The adversary's probe is 1 (there: 1e-6, at
+which float32 rounds the divergence away).
 """
 
 from collections.abc import Iterator
@@ -56,7 +58,7 @@ class Config:
     """Share of the highest activation from which on a place is dropped."""
     cutout_share: float = 0.4
     """Of each side of the box around the objects."""
-    probe: float = 1e-6
+    probe: float = 1.0
     adversarial_size: float = 2.0
 
     def check(self, key: str) -> None:
@@ -85,34 +87,28 @@ class Method(Consistency):
 
     def __init__(self, config: Config, setting: Setting) -> None:
         super().__init__(config, setting)
-        network = setting.networks.network("student")
-        self.students = nn.ModuleDict({"student": network})
+        self.students = nn.ModuleDict({"student": setting.networks.network("student")})
+        channels = setting.networks.config.aspp_channels
         names = [f"{kind}{i}" for kind in KINDS for i in range(getattr(config, kind))]
         self.auxiliary = nn.ModuleDict(
-            {
-                name: setting.networks.classifier(f"auxiliary {name}", network.trunk.out_channels)
-                for name in names
-            }
+            {name: setting.networks.classifier(f"auxiliary {name}", channels) for name in names}
         )
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """What the decoders say of perturbed features, beside the main prediction."""
-        network = self.students["student"]
-        low, high = network.trunk(batch.image_u)
-        size = batch.image_u.shape[-2:]
-        with torch.no_grad():
-            logits = network.decode(low, high, size).logits
-        self.diagnostics |= measured(pseudo_label(logits), batch.truth_u, batch.valid_u)
-        target = probabilities(logits)
+        network, size = self.students["student"], batch.image_u.shape[-2:]
+        output = network(batch.image_u)
+        self.diagnostics |= measured(pseudo_label(output.logits), batch.truth_u, batch.valid_u)
+        target = probabilities(output.logits)
         distances = [
             squared_difference(network.upsample(decoder(feature), size), target, batch.valid_u)
-            for decoder, feature in self.perturbed(high, target, batch)
+            for decoder, feature in self.perturbed(output.aspp, target, batch)
         ]
         weight = self.config.lambda_u * sigmoid_ramp(progress, self.config.ramp)
         return Seen((), batch.valid_u, weight / self.num_classes * torch.stack(distances).mean())
 
     def perturbed(
-        self, high: Tensor, target: Tensor, batch: Batch
+        self, aspp: Tensor, target: Tensor, batch: Batch
     ) -> Iterator[tuple[nn.Module, Tensor]]:
         """Each auxiliary decoder and its features."""
         config = self.config
@@ -123,32 +119,31 @@ class Method(Consistency):
             draw = batch.stream(name)
             kind = name.rstrip("0123456789")
             if kind == "noise":
-                feature = uniform_noise(high, draw, reach=config.noise_reach)
+                feature = uniform_noise(aspp, draw, reach=config.noise_reach)
             elif kind == "drop_channels":
-                feature = drop_channels(high, draw, prob=config.drop_prob)
+                feature = drop_channels(aspp, draw, prob=config.drop_prob)
             elif kind == "drop_active":
                 least, greatest = config.active_range
-                feature = drop_most_active(high, draw, least=least, greatest=greatest)
+                feature = drop_most_active(aspp, draw, least=least, greatest=greatest)
             elif kind == "cutout":
                 kept_NHW = cut_out(object_NHW, draw, share=config.cutout_share)
-                feature = keep_where(high, kept_NHW)
+                feature = keep_where(aspp, kept_NHW)
             elif kind == "mask_objects":
-                feature = keep_where(high, ~object_NHW)
+                feature = keep_where(aspp, ~object_NHW)
             elif kind == "mask_context":
-                feature = keep_where(high, object_NHW)
+                feature = keep_where(aspp, object_NHW)
             else:
-                feature = high + self.adversarial(decoder, high, target, draw)
+                feature = aspp + self.adversarial(decoder, aspp, batch, draw)
             yield decoder, feature
 
     def adversarial(
-        self, decoder: nn.Module, high: Tensor, target: Tensor, draw: torch.Generator
+        self, decoder: nn.Module, aspp: Tensor, batch: Batch, draw: torch.Generator
     ) -> Tensor:
         """The noise that this decoder minds most."""
-        upsample, size = self.students["student"].upsample, target.shape[-2:]
+        upsample, size = self.students["student"].upsample, batch.image_u.shape[-2:]
         return adversarial_noise(
             lambda feature: upsample(decoder(feature), size),
-            high,
-            target,
+            aspp,
             draw,
             probe=self.config.probe,
             size=self.config.adversarial_size,

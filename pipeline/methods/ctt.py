@@ -5,7 +5,7 @@ labels that the other student's teacher gives to the plain ones, weighted by the
 which that teacher is sure.
 
 Both released scripts leave the contrastive terms out of the loss that they minimise; so does this.
-Of the strong views there, ClassMix or CutMix, this takes CutMix.
+Deviation: images are mixed by CutMix (there: by ClassMix or CutMix, or not at all in one script).
 """
 
 from dataclasses import dataclass, field
@@ -14,31 +14,26 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import at_least, within
 from pipeline.losses.consistency import confident_share
 from pipeline.losses.segmentation import hard_cross_entropy
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.ema import Teacher, TeacherConfig
-from pipeline.unlabeled import boxes_of, labels_of, measured
+from pipeline.teaching import Thresholded, mixed_lesson
 
 TAUGHT_BY = {"left": "right", "right": "left"}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Thresholded):
     """Parameters of CTT."""
 
-    lambda_u: float = 1.0
     threshold: float = 0.968
     """Confidence above which a pixel raises the weight of all."""
+    joint_pass: bool = False
+    """Labelled and unlabelled images pass a network together; apart in the original."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     cutmix: CutMixConfig = field(default_factory=CutMixConfig)
-
-    def check(self, key: str) -> None:
-        """A weight and a probability."""
-        at_least(key, "lambda_u", self.lambda_u, 0)
-        within(key, "threshold", self.threshold, 0.0, 1.0)
 
 
 class Method(Consistency):
@@ -54,13 +49,10 @@ class Method(Consistency):
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Mixed strong images, and the teachers' labels of plain ones."""
-        mixed = boxes_of(batch, self.config.cutmix)
-        valid = mixed(batch.valid_u)
-        labels = labels_of(self.teachers, batch.image_u, mixed)
-        for name, label in labels.items():
-            named = f"{name}_teacher"
-            self.diagnostics |= measured(label, mixed(batch.truth_u), valid, teacher=named)
-        return Seen((mixed(batch.strong_u[0]),), valid, labels)
+        view = batch.strong_u[0]
+        lesson = mixed_lesson(batch, self.config.cutmix, self.teachers, view, called="{}_teacher")
+        self.diagnostics |= lesson.measured
+        return Seen((lesson.image,), lesson.valid, lesson.labels)
 
     def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:
         """Each student learns from the other's teacher."""

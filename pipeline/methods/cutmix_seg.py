@@ -2,7 +2,7 @@
 
 Mean teacher on CutMixed images: the student is to predict, of a mixed image, the mixture of what
 the EMA teacher predicts of the two plain ones. The squared distance counts as much as the teacher
-is confident: by the share of the batch's pixels above a threshold.
+is confident: by the share of the batch's pixels above a threshold. The teacher is evaluated.
 """
 
 from dataclasses import dataclass, field
@@ -11,29 +11,27 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import at_least, within
 from pipeline.losses.consistency import confident_share, probabilities, squared_difference
 from pipeline.losses.segmentation import pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.ema import Teacher, TeacherConfig
+from pipeline.teaching import Thresholded
 from pipeline.unlabeled import boxes_of, look, measured
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Thresholded):
     """Parameters of CutMix-Seg."""
 
-    lambda_u: float = 1.0
     threshold: float = 0.97
     """Confidence above which a pixel raises the weight of all."""
+    joint_pass: bool = False
+    """Labelled and unlabelled images pass a network together; apart in the original."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    cutmix: CutMixConfig = field(default_factory=CutMixConfig)
-
-    def check(self, key: str) -> None:
-        """A weight and a probability."""
-        at_least(key, "lambda_u", self.lambda_u, 0)
-        within(key, "threshold", self.threshold, 0.0, 1.0)
+    cutmix: CutMixConfig = field(
+        default_factory=lambda: CutMixConfig(num_boxes=1, ratio=(0.5, 0.5))
+    )
 
 
 class Method(Consistency):
@@ -61,3 +59,7 @@ class Method(Consistency):
         share = confident_share(confidence, seen.valid_NHW, threshold=self.config.threshold)
         self.diagnostics["share_confident"] = share
         return {"unsupervised": self.config.lambda_u * share * distance}
+
+    def predictor(self) -> nn.Module:
+        """The teacher."""
+        return self.teachers["student"].average

@@ -4,8 +4,8 @@ One network: what it says of the weak view, where it is confident, is the hard l
 view (colour jitter, grey, blur, and CutMix in half of the images). The sum of the confident pixels'
 losses is divided by the number of all pixels.
 
-Deviation: the labels come from a pass of their own, without graph, rather than from one with the
-labelled images.
+Deviation: labelled, weak and strong images have a pass each, the weak one without graph (there: the
+first two together).
 """
 
 from dataclasses import dataclass, field
@@ -14,28 +14,21 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import at_least, within
-from pipeline.losses.segmentation import weighted_cross_entropy
+from pipeline.losses.consistency import confident_cross_entropy
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
-from pipeline.unlabeled import boxes_of, labels_of, measured
+from pipeline.teaching import Thresholded, mixed_lesson
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Thresholded):
     """Parameters of FixMatch."""
 
-    lambda_u: float = 1.0
-    threshold: float = 0.95
-    """Confidence from which on a pixel is learnt."""
+    joint_pass: bool = False
+    """Labelled and unlabelled images pass a network together; apart in the original."""
     cutmix: CutMixConfig = field(
         default_factory=lambda: CutMixConfig(num_boxes=1, ratio=(0.02, 0.4), prob=0.5)
     )
-
-    def check(self, key: str) -> None:
-        """A weight and a probability."""
-        at_least(key, "lambda_u", self.lambda_u, 0)
-        within(key, "threshold", self.threshold, 0.0, 1.0)
 
 
 class Method(Consistency):
@@ -48,19 +41,16 @@ class Method(Consistency):
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Labels of the weak view for the mixed strong one."""
-        mixed = boxes_of(batch, self.config.cutmix)
-        label = labels_of(self.students, batch.image_u, mixed)["student"]
-        valid = mixed(batch.valid_u)
-        self.diagnostics |= measured(label, mixed(batch.truth_u), valid)
-        return Seen((mixed(batch.strong_u[0]),), valid, label)
+        lesson = mixed_lesson(batch, self.config.cutmix, self.students, batch.strong_u[0])
+        self.diagnostics |= lesson.measured
+        return Seen((lesson.image,), lesson.valid, lesson.labels["student"])
 
     def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:
         """Cross-entropy of the confident pixels."""
         _, output = outputs["student"]
-        label, confidence = seen.target
-        confident = confidence >= self.config.threshold
-        self.diagnostics["share_confident"] = confident[seen.valid_NHW].float().mean()
-        loss = weighted_cross_entropy(output.logits, label, confident, seen.valid_NHW)
+        loss, self.diagnostics["share_confident"] = confident_cross_entropy(
+            output.logits, seen.target, seen.valid_NHW, threshold=self.config.threshold
+        )
         return {"unsupervised": self.config.lambda_u * loss}
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:

@@ -48,6 +48,8 @@ class Config:
     """Of the detector's target: factor of the distance, and how often it is dilated."""
     width: int = 64
     """Channels of the detector's first convolution."""
+    blocks: int = 4
+    """Of the detector, at strides 2 to 16; its last convolution has stride 32 then."""
     detector_lr_scale: float = 0.02
     """The detector's learning rate by the recipe's; published: 1e-4 where that is 5e-3."""
 
@@ -58,6 +60,7 @@ class Config:
         for name in ("ramp", "threshold"):
             within(key, name, getattr(self, name), 0.0, 1.0)
         at_least(key, "width", self.width, 2)
+        at_least(key, "blocks", self.blocks, 1)
 
 
 class Both(NamedTuple):
@@ -78,7 +81,7 @@ class Method(Consistency):
         networks = setting.networks
         self.students = nn.ModuleDict({name: networks.network(name) for name in OTHER})
         with drawn_from(networks.seed, "detector"):
-            self.detector = FlawDetector(self.num_classes, config.width)
+            self.detector = FlawDetector(self.num_classes, config.width, config.blocks)
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """The images as they are."""

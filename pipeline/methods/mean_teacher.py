@@ -5,7 +5,7 @@ ones: the squared distance of the two distributions. Soft labels, every pixel, n
 
 Deviations: the noise is colour jitter, grey and blur, the field's strong view, where the paper has
 Gaussian noise and translations of small images. The weight does not ramp up; 100 is that of the
-segmentation code published with CPS.
+segmentation code published with CPS, where both networks see the same images, labelled ones too.
 """
 
 from dataclasses import dataclass, field
@@ -13,26 +13,24 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from pipeline.batch import Batch, Views
-from pipeline.config import at_least
 from pipeline.losses.consistency import probabilities, squared_difference
 from pipeline.losses.segmentation import pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.ema import Teacher, TeacherConfig
+from pipeline.teaching import Weighted
 from pipeline.unlabeled import measured
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Weighted):
     """Parameters of mean teacher."""
 
     lambda_u: float = 100.0
     """Of the squared difference averaged over pixels and classes."""
+    joint_pass: bool = False
+    """Labelled and unlabelled images pass a network together; apart in the original."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
-
-    def check(self, key: str) -> None:
-        """A weight."""
-        at_least(key, "lambda_u", self.lambda_u, 0)
 
 
 class Method(Consistency):

@@ -20,20 +20,20 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import ConfigError, at_least, within
+from pipeline.config import ConfigError, within
 from pipeline.losses.segmentation import hard_cross_entropy, pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
+from pipeline.teaching import Weighted
 from pipeline.unlabeled import boxes_of, measured
 
 KEPT = ("early", "middle", "last")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Weighted):
     """Parameters of ST++."""
 
-    lambda_u: float = 1.0
     rank_at: float = 1 / 3
     """Share of training after which images are ranked and phase 1 begins."""
     relabel_at: float = 2 / 3
@@ -47,7 +47,7 @@ class Config:
 
     def check(self, key: str) -> None:
         """Phases in order."""
-        at_least(key, "lambda_u", self.lambda_u, 0)
+        super().check(key)
         for name in ("rank_at", "relabel_at", "stable"):
             within(key, name, getattr(self, name), 0.0, 1.0)
         if not self.rank_at < self.relabel_at:

@@ -5,8 +5,11 @@ entropy, whose share falls from 20 % to 0. Those are not wasted: they are certai
 not, and become negatives, in a queue of each class, for a contrast of the student's features with
 their class's prototype. The teacher is evaluated.
 
-Where the code keeps as a class's unlabelled negatives only pixels that are labelled with it, this
-follows the paper's equations. Deviations: no auxiliary head; the queues are equally long.
+Where the code keeps as a class's negatives only pixels that are labelled with it (and so none of
+the labelled ones), this follows the paper's equations. Deviations: no auxiliary head; the queues
+are equally long and take a step's negatives after its loss; each image is mixed or not (there: the
+whole batch); the second look is in the teacher's usual mode (there: train mode); the mean is over
+the classes that have queries and negatives (there: over those that are present).
 """
 
 from dataclasses import dataclass, field
@@ -34,7 +37,7 @@ from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output, Projected
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.ramps import linear_ramp
-from pipeline.unlabeled import boxes_of, labels_of, measured
+from pipeline.teaching import mixed_lesson
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Config:
     """Negatives kept for each class; published: 30,000, and 50,000 for VOC's background."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     cutmix: CutMixConfig = field(
-        default_factory=lambda: CutMixConfig(num_boxes=1, ratio=(0.25, 0.5), prob=0.5)
+        default_factory=lambda: CutMixConfig(num_boxes=1, ratio=(0.5, 0.5), prob=0.5)
     )
 
     def check(self, key: str) -> None:
@@ -85,6 +88,11 @@ class Method(Consistency):
     def __init__(self, config: Config, setting: Setting) -> None:
         super().__init__(config, setting)
         networks = setting.networks
+        if config.low_rank >= self.num_classes:
+            raise ConfigError(
+                f"methods.u2pl.low_rank: {config.low_rank} with {self.num_classes} classes; "
+                "expected less than their number: else no pixel is a negative"
+            )
         self.views = Views(unlabeled=True, partners=config.cutmix.partner == "drawn")
         self.align_corners = networks.config.align_corners
         student = Projected(
@@ -100,10 +108,9 @@ class Method(Consistency):
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Mixed images, the teacher's labels, and its second look at labelled and mixed ones."""
-        mixed = boxes_of(batch, self.config.cutmix)
-        image, valid = mixed(batch.image_u), mixed(batch.valid_u)
-        label = labels_of(self.teachers, batch.image_u, mixed)["student"]
-        self.diagnostics |= measured(label, mixed(batch.truth_u), valid)
+        lesson = mixed_lesson(batch, self.config.cutmix, self.teachers, batch.image_u)
+        self.diagnostics |= lesson.measured
+        image, valid, label = lesson.image, lesson.valid, lesson.labels["student"]
         teacher = self.teachers["student"]
         output = teacher(torch.cat([batch.image_l, image]))
         with torch.no_grad():
@@ -159,7 +166,9 @@ class Method(Consistency):
         low_P = cells(torch.cat([true_l, certain_u]))
         unreliable_P = cells(torch.cat([none_l, unreliable_u]))
         prob_PC = torch.stack([cells(each) for each in look.prob.unbind(dim=1)], dim=1)
-        mine_PD, keys_PD = (value.movedim(1, -1).flatten(0, 2) for value in (feature, look.feature))
+        mine_PD, keys_PD = (
+            value.movedim(1, -1).flatten(0, 2).float() for value in (feature, look.feature)
+        )
         belief_P = prob_PC.gather(1, label_P.where(low_P, 0)[:, None]).squeeze(1)
         query_P = low_P & (belief_P > config.query_threshold)
         positive_CD, _ = class_mean(keys_PD[low_P], label_P[low_P], num_classes=self.num_classes)

@@ -5,7 +5,8 @@ One network: what it says of the weak view, where it is confident, is learnt by 
 with half of the trunk's channels dropped. The sum of the confident pixels' losses is divided by the
 number of all pixels.
 
-Deviation: the weak view has a pass of its own rather than one with the labelled images.
+Deviations: labelled, weak and strong images have a pass each (there: the first two together); what
+is pasted is labelled in train mode (there: in eval mode).
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
 from pipeline.config import at_least, within
-from pipeline.losses.segmentation import pseudo_label, weighted_cross_entropy
+from pipeline.losses.consistency import confident_cross_entropy
+from pipeline.losses.segmentation import PseudoLabel, pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.unlabeled import boxes_of, measured
@@ -37,6 +39,8 @@ class Config:
     """Of the stream of perturbed features."""
     dropout: float = 0.5
     """Share of the channels that the third stream loses."""
+    joint_pass: bool = False
+    """Labelled and unlabelled images pass a network together; apart in the original."""
     cutmix: CutMixConfig = field(
         default_factory=lambda: CutMixConfig(num_boxes=1, ratio=(0.02, 0.4), prob=0.5)
     )
@@ -63,10 +67,11 @@ class Method(Consistency):
         """Two strong views; and of the weak view its labels and its perturbed prediction."""
         network = self.students["student"]
         low, high = network.trunk(batch.image_u)
-        size = batch.image_u.shape[-2:]
+        size, num = batch.image_u.shape[-2:], len(batch.image_l)
         with torch.no_grad():
             label = pseudo_label(network.decode(low, high, size).logits)
-        dropped = (F.dropout2d(feature, self.config.dropout) for feature in (low, high))
+        own = (low[:num], high[:num])  # drawn partners, which follow, are pasted only
+        dropped = (F.dropout2d(feature, self.config.dropout) for feature in own)
         perturbed = network.decode(*dropped, size)
         self.diagnostics |= measured(label, batch.truth_u, batch.valid_u)
         boxes = [boxes_of(batch, self.config.cutmix, name=f"cutmix{s}") for s in STREAMS]
@@ -76,22 +81,19 @@ class Method(Consistency):
     def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:
         """Three times the cross-entropy of the confident pixels."""
         label, perturbed, boxes = seen.target
-        share = (label.confidence_NHW >= self.config.threshold)[seen.valid_NHW].float().mean()
-        self.diagnostics["share_confident"] = share
+        threshold, terms = self.config.threshold, {}
         _, *strong = outputs["student"]
-        terms = {}
         for name, mixed, output in zip(STREAMS, boxes, strong, strict=True):
-            loss = self.confident_loss(output, *map(mixed, (*label, seen.valid_NHW)))
+            taught = PseudoLabel(*map(mixed, label))
+            valid = mixed(seen.valid_NHW)
+            loss, _ = confident_cross_entropy(output.logits, taught, valid, threshold=threshold)
             terms[f"unsupervised_{name}"] = self.config.lambda_s / len(STREAMS) * loss
-        loss = self.confident_loss(perturbed, *label, seen.valid_NHW)
+        num = len(perturbed.logits)
+        own, valid = PseudoLabel(*(value[:num] for value in label)), seen.valid_NHW[:num]
+        loss, self.diagnostics["share_confident"] = confident_cross_entropy(
+            perturbed.logits, own, valid, threshold=threshold
+        )
         return terms | {"unsupervised_features": self.config.lambda_fp * loss}
-
-    def confident_loss(
-        self, output: Output, label_NHW: Tensor, confidence_NHW: Tensor, valid_NHW: Tensor
-    ) -> Tensor:
-        """Cross-entropy of the pixels above the threshold, over the number of the valid ones."""
-        confident_NHW = confidence_NHW >= self.config.threshold
-        return weighted_cross_entropy(output.logits, label_NHW, confident_NHW, valid_NHW)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Half of the sum, as in its code."""

@@ -23,18 +23,18 @@ class HalfInstanceNorm(nn.Module):
 class FlawDetector(nn.Module):
     """From an image and a prediction of it to a map of flaws, about 0 where it is right.
 
-    Convolutions at strides 2 to 16 and a last one at 32, whose output is upsampled. Images are at
-    least 32 pixels high and wide.
+    So many blocks at strides 2, 4 and so on, and a last convolution at twice the last stride, whose
+    output is upsampled. Images have to be larger than that.
     """
 
-    def __init__(self, num_classes: int, width: int) -> None:
+    def __init__(self, num_classes: int, width: int, blocks: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 3 + num_classes
-        for factor, again in ((1, False), (2, True), (4, True), (8, True)):
-            outputs = width * factor
+        for number in range(blocks):
+            outputs = width * 2**number
             layers += block(inputs, outputs, kernel=4, stride=2)
-            if again:
+            if number > 0:
                 layers += block(outputs, outputs, kernel=3, stride=1)
             inputs = outputs
         self.layers = nn.Sequential(*layers, nn.Conv2d(inputs, 1, 4, stride=2, padding=1))

@@ -17,10 +17,10 @@ def test_it_equals_a_slow_loop():
     with torch.no_grad():
         found = method.observe(batch, 0.05).target
         network = method.students["student"]
-        low, high = network.trunk(batch.image_u)
-        target = network.decode(low, high, torch.Size((32, 32))).logits.softmax(dim=1)
+        output = network(batch.image_u)
+        target = output.logits.softmax(dim=1)
         distances = [
-            slow_distance(network.upsample(decoder(high), (32, 32)), target, batch.valid_u)
+            slow_distance(network.upsample(decoder(output.aspp), (32, 32)), target, batch.valid_u)
             for decoder in method.auxiliary.values()
         ]
     ramp = math.exp(-5 * (1 - 0.05 / 0.1) ** 2)
@@ -42,8 +42,8 @@ def test_each_kind_of_perturbation_perturbs(kind):
     spot_label(method)
     network = method.students["student"]
     with torch.no_grad():
-        low, high = network.trunk(batch.image_u)
-        target = network.decode(low, high, torch.Size((32, 32))).logits.softmax(dim=1)
+        output = network(batch.image_u)
+        high, target = output.aspp, output.logits.softmax(dim=1)
         ((decoder, feature),) = method.perturbed(high, target, batch)
     assert decoder is method.auxiliary[f"{kind}0"]
     assert feature.shape == high.shape
@@ -62,14 +62,14 @@ def test_objects_and_their_context_are_what_each_other_lacks():
     spot_label(method)
     network = method.students["student"]
     with torch.no_grad():
-        low, high = network.trunk(batch.image_u)
-        target = network.decode(low, high, torch.Size((32, 32))).logits.softmax(dim=1)
+        output = network(batch.image_u)
+        high, target = output.aspp, output.logits.softmax(dim=1)
         (_, context), (_, objects) = method.perturbed(high, target, batch)
     torch.testing.assert_close(context + objects, high)
 
 
 def test_the_main_decoder_is_not_taught():
-    """Auxiliary decoders learn from it; only the trunk gets their gradient."""
+    """Auxiliary decoders learn from it; trunk and ASPP get their gradient, not its own layers."""
     method = make("cct", **NONE | {"noise": 1})
     method.observe(make_batch(), 1.0).target.backward()
     network = method.students["student"]
@@ -95,8 +95,8 @@ def test_without_perturbations_it_is_another_method():
 def test_the_ramp_begins_when_unlabelled_images_join():
     method = make("cct")
     method.unsupervised_from = 0.5
-    early, late = (method.losses(make_batch(), p)["unsupervised"] for p in (0.5, 0.6))
-    assert early == pytest.approx(late.item() * math.exp(-5), rel=1e-3)
+    early, late = (method.losses(make_batch(), p)["unsupervised"].item() for p in (0.5, 0.6))
+    assert early == pytest.approx(late * math.exp(-5), rel=1e-3)
 
 
 @pytest.mark.parametrize(

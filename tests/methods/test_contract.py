@@ -20,14 +20,14 @@ SECTIONS = {
     "mean_teacher": {"lambda_u": 10.0},
     "cutmix_seg": {"threshold": 0.3},
     "fixmatch": {"threshold": 0.3},
-    "ctt": {"threshold": 0.3},
+    "ctt": {"threshold": 0.0},
     "unimatch": {"threshold": 0.3},
     "ps_mt": {"threshold": 0.3, "ramp": 0.0},
     "augseg": {"threshold": 0.3},
     "stpp": {"rank_at": 0.1, "relabel_at": 0.7},
-    "u2pl": {"bank_size": 32, "dim": 24},
+    "u2pl": {"bank_size": 32, "dim": 24, "low_rank": 1},
     "cac": {"negatives": 40, "dim": 8, "threshold": 0.0},
-    "gct": {"width": 4},
+    "gct": {"width": 4, "blocks": 2},
 }
 
 UNLABELED = [torch.rand(1, 3, 40, 36, generator=torch.Generator().manual_seed(k)) for k in range(4)]

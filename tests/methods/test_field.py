@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline import unlabeled
 from pipeline.config import ConfigError
 from pipeline.losses.segmentation import PseudoLabel
 from pipeline.methods import base, cpcl, cps, ctt
@@ -28,7 +29,9 @@ def passed(method, batch):
     with torch.no_grad():
         seen = method.observe(batch, 0.0)
         outputs = {
-            name: forward_each(student, batch.image_l, *seen.images_NCHW)
+            name: forward_each(
+                student, batch.image_l, *seen.images_NCHW, together=method.joint_pass
+            )
             for name, student in method.students.items()
         }
         return seen, outputs, method.unsupervised(outputs, seen)
@@ -39,7 +42,7 @@ def pixels(valid):
 
 
 def slow_cross_entropy(logits, n, y, x, label):
-    z = logits[n, :, y, x].double()
+    z = logits[n, :, y, x].detach().double()
     return float(z.exp().sum().log() - z[label])
 
 
@@ -119,8 +122,9 @@ def test_ctt_equals_a_slow_loop():
         assert terms[f"unsupervised_{name}"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_cpcl_equals_a_slow_loop():
-    method, batch = make("cpcl", diagonal_prior=0), padded_batch()
+@pytest.mark.parametrize("mean_over", ["agreed", "all"])
+def test_cpcl_equals_a_slow_loop(mean_over):
+    method, batch = make("cpcl", diagonal_prior=0, mean_over=mean_over), padded_batch()
     seen, outputs, terms = passed(method, batch)
     first, second = seen.target["conservative"], seen.target["progressive"]
     places = pixels(seen.valid_NHW)
@@ -131,20 +135,25 @@ def test_cpcl_equals_a_slow_loop():
     for q in range(5):
         row, column = sum(m[q]), sum(m[p][q] for p in range(5))
         score.append((row - m[q][q]) / max(row, 1) + (column - m[q][q]) / max(column, 1))
-    expected = {"conservative": 0.0, "progressive": 0.0}
+    expected, agreed = {"conservative": 0.0, "progressive": 0.0}, 0
     for n, y, x in places:
         a, b = int(first.label_NHW[n, y, x]), int(second.label_NHW[n, y, x])
         ca, cb = float(first.confidence_NHW[n, y, x]), float(second.confidence_NHW[n, y, x])
-        label, weight = (b, cb) if score[b] > score[a] else (a, ca)
+        label, weight = (a, ca) if score[a] > score[b] else (b, cb)
         if a == b:
+            agreed += 1
             label, weight = a, (ca + cb) / 2
             logits = outputs["conservative"][1].logits
             expected["conservative"] += weight * slow_cross_entropy(logits, n, y, x, label)
         logits = outputs["progressive"][1].logits
         expected["progressive"] += weight * slow_cross_entropy(logits, n, y, x, label)
+    counts = {
+        "conservative": agreed if mean_over == "agreed" else len(places),
+        "progressive": len(places),
+    }
     for name, total in expected.items():
         found = terms[f"unsupervised_{name}"].item()
-        assert found == pytest.approx(total / len(places), rel=1e-4)
+        assert found == pytest.approx(total / counts[name], rel=1e-4)
 
 
 def test_fpl_equals_a_slow_loop():
@@ -174,6 +183,67 @@ def test_unimatch_equals_a_slow_loop():
     sure = (label.confidence_NHW >= 0.3).float()
     expected = 0.5 * slow_mean(perturbed.logits, label.label_NHW, sure, batch.valid_u)
     assert terms["unsupervised_features"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def code(image):
+    """A class that a pixel's first channel stands for."""
+    return (image[:, 0] * 5).long().clamp(max=4)
+
+
+def read_codes(network, image, mixed=None):
+    """Logits of a network that is sure of the code of each pixel."""
+    return 50.0 * torch.nn.functional.one_hot(code(image), 5).movedim(-1, 1)
+
+
+MIXED = {
+    "cutmix_seg": lambda target: [target.argmax(dim=1)],
+    "fixmatch": lambda target: [target.label_NHW],
+    "cps": lambda target: [label.label_NHW for label in target.values()],
+    "cpcl": lambda target: [label.label_NHW for label in target.values()],
+    "ctt": lambda target: [label.label_NHW for label in target.values()],
+    "fpl": lambda target: [positive.int().argmax(dim=1) for positive in target.values()],
+    "u2pl": lambda target: [target.label[2:]],
+}
+
+
+@pytest.mark.parametrize("partner", ["next", "drawn"])
+@pytest.mark.parametrize("name", MIXED)
+def test_labels_are_mixed_as_the_images_are(name, partner, monkeypatch):
+    """Networks that read off each pixel's class from its colour stay right about mixed images."""
+    method = make(name, cutmix={"partner": partner, "prob": 1.0})
+    monkeypatch.setattr(unlabeled, "look", read_codes)
+    module = base.module_of(name, "")
+    if hasattr(module, "look"):
+        monkeypatch.setattr(module, "look", read_codes)
+    batch = make_batch(num=2, num_u=2 if partner == "next" else 4)
+    batch = replace(batch, strong_u=batch.image_u[None])
+    seen = method.observe(batch, 0.5)
+    (image,) = seen.images_NCHW
+    assert not torch.equal(image, batch.image_u[:2])
+    for label in MIXED[name](seen.target):
+        assert torch.equal(label, code(image))
+
+
+@pytest.mark.parametrize("partner", ["next", "drawn"])
+def test_unimatch_mixes_labels_as_images(partner):
+    method = make("unimatch", cutmix={"partner": partner, "prob": 1.0})
+    batch = make_batch(num=2, num_u=2 if partner == "next" else 4)
+    seen = method.observe(replace(batch, strong_u=batch.image_u.repeat(2, 1, 1, 1, 1)), 0.5)
+    _, perturbed, boxes = seen.target
+    assert len(perturbed.logits) == 2
+    for image, mixed in zip(seen.images_NCHW, boxes, strict=True):
+        assert torch.equal(code(image), mixed(code(batch.image_u)))
+
+
+@pytest.mark.parametrize("name", GROUP)
+def test_labelled_and_unlabelled_images_pass_apart_unless_asked(name):
+    batch = make_batch()
+    dark = replace(batch, image_u=batch.image_u * 0.3, strong_u=batch.strong_u * 0.3)
+    for joint in (False, True):
+        first, second = (
+            make(name, joint_pass=joint).losses(each, 0.5)["supervised"] for each in (batch, dark)
+        )
+        assert (first != second) == joint
 
 
 @pytest.mark.parametrize("name", GROUP)
@@ -281,8 +351,8 @@ def test_cpcl_unites_labels_worked_by_hand():
     score = torch.tensor([0.5, 0.1, 0.9, 0.5])
     agreed, union = cpcl.unite(first, second, score)
     assert agreed.tolist() == [[[True, False, False, False]]]
-    assert union.label_NHW.tolist() == [[[0, 2, 2, 0]]]  # a tie keeps the first
-    expected = torch.tensor([[[0.7, 0.4, 0.7, 0.6]]])
+    assert union.label_NHW.tolist() == [[[0, 2, 2, 3]]]  # a tie takes the second
+    expected = torch.tensor([[[0.7, 0.4, 0.7, 0.2]]])
     torch.testing.assert_close(union.confidence_NHW, expected)
 
 

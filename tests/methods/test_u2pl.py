@@ -2,7 +2,10 @@ import pytest
 import torch
 
 from pipeline.config import ConfigError
+from pipeline.dual_contrast import at_cells
+from pipeline.losses.unreliable import entropy
 from pipeline.methods import base
+from pipeline.unlabeled import forward_each
 from tests.methods.test_contract import make, make_batch, run_steps
 from tests.methods.test_field import padded_batch, passed, pixels, slow_cross_entropy, spoil
 
@@ -36,16 +39,21 @@ def test_fewer_and_fewer_pixels_are_unreliable(progress, share):
 
 def test_negatives_are_the_teachers_features_of_classes_a_pixel_is_not():
     method, batch = make("u2pl", **EAGER), make_batch()
-    method.losses(batch, 0.0)
+    seen = method.observe(batch, 0.0)
+    outputs = {
+        "student": forward_each(method.students["student"], batch.image_l, *seen.images_NCHW)
+    }
+    method.unsupervised(outputs, seen)
     feature, label = method.observed
-    assert len(feature) == len(label) > 0
-    assert feature.shape[1] == 24
     assert not feature.requires_grad
-    assert set(label.tolist()) <= set(range(5))
-    before = method.bank.pushed_C.clone()
+    flat = seen.target.feature.movedim(1, -1).flatten(0, 2)
+    truth = at_cells(batch.label_l, seen.target.feature.shape[-2:], align_corners=True).flatten()
+    for row, negative in zip(feature, label, strict=True):
+        (pixel,) = (flat == row).all(dim=1).nonzero().flatten()[:1].tolist()
+        assert pixel >= len(truth) or truth[pixel] != negative
     method.after_update(0.1)
     assert method.observed is None
-    assert torch.equal(method.bank.pushed_C - before, torch.bincount(label, minlength=5))
+    assert torch.equal(method.bank.pushed_C, torch.bincount(label, minlength=5))
 
 
 def test_the_contrast_begins_with_the_second_step():
@@ -56,17 +64,34 @@ def test_the_contrast_begins_with_the_second_step():
 
 
 def test_without_negatives_it_is_another_method():
-    usual = run_steps(make("u2pl", **EAGER), 4)[0]
-    without = make("u2pl", **EAGER)
-    without.bank.push = lambda *_: None
-    assert run_steps(without, 4)[0] != usual
-    off = make("u2pl", **EAGER, lambda_c=0.0)
-    assert run_steps(off, 4)[0] == pytest.approx(run_steps(without, 4)[0], rel=0.2)
+    def without():
+        method = make("u2pl", **EAGER)
+        method.bank.push = lambda *_: None
+        return method
+
+    def off():
+        return make("u2pl", **EAGER, lambda_c=0.0)
+
+    silent = run_steps(without(), 4)[0]
+    assert run_steps(make("u2pl", **EAGER), 4)[0] != silent
+    assert run_steps(off(), 4)[0] == pytest.approx(silent, rel=1e-5)
 
 
 def test_unreliable_pixels_are_not_learnt():
-    half = run_steps(make("u2pl", unreliable=0.5), 2)[0]
-    assert run_steps(make("u2pl", unreliable=0.0), 2)[0] != half
+    method, batch = make("u2pl", unreliable=0.5, lambda_c=0.0), make_batch()
+    seen = method.observe(batch, 0.0)
+    labeled, output = forward_each(method.students["student"], batch.image_l, *seen.images_NCHW)
+    output.logits.retain_grad()
+    method.unsupervised({"student": [labeled, output]}, seen)["unsupervised"].backward()
+    moved = output.logits.grad.abs().sum(dim=1) > 0
+    uncertainty = entropy(seen.target.prob[2:])
+    assert moved.float().mean() == pytest.approx(0.5, abs=0.01)
+    assert uncertainty[moved].max() <= uncertainty[~moved].min()
+
+
+def test_a_pixel_has_to_have_a_class_that_it_is_not():
+    with pytest.raises(ConfigError, match=r"low_rank: 3 with 2 classes; expected less than their"):
+        make("u2pl", num_classes=2, low_rank=3)
 
 
 def test_the_teacher_teaches_and_is_evaluated():

@@ -1,0 +1,129 @@
+"""What a training step of each method costs, as a multiple of the supervised baseline's.
+
+`python -m benchmarks.steps STUDY RECIPE [--steps N]` takes steps of every method, on random images,
+in turns with steps of the baseline, and writes benchmarks/steps-STUDY.md. A ratio is of two medians
+measured in one process; the machine should have nothing else to do.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from pipeline.artifacts import ROOT, write_text
+from pipeline.batch import Batch
+from pipeline.config import Params, load_params
+from pipeline.methods.base import MethodBase, available, build, resolve, setting_of
+from pipeline.runtime import Runtime, set_up
+from pipeline.seeding import seed_global
+from stages.study import known
+
+CLASSES = 11
+UNLABELED = 32
+PROGRESS = 0.8
+"""Share of training at which every term of every method is at work."""
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study")
+    parser.add_argument("recipe")
+    parser.add_argument("--steps", type=int, default=12)
+    arguments = parser.parse_args()
+    params = load_params(known()[arguments.study])
+    runtime = set_up(params.train)
+    step_of = {name: stepper(name, params, arguments.recipe, runtime) for name in available()}
+    rows = []
+    for name, step in step_of.items():
+        if name == "supervised":
+            continue
+        mine, baseline = alternate(step, step_of["supervised"], arguments.steps)
+        ratio = statistics.median(mine) / statistics.median(baseline)
+        spread = [
+            f"{1000 * statistics.quantiles(x, n=4)[i]:.0f}"
+            for x in (mine, baseline)
+            for i in (0, 2)
+        ]
+        rows.append(
+            f"| `{name}` | {ratio:.2f} | {1000 * statistics.median(mine):.0f} "
+            f"({spread[0]} to {spread[1]}) | {1000 * statistics.median(baseline):.0f} "
+            f"({spread[2]} to {spread[3]}) |"
+        )
+        print(rows[-1], flush=True)
+    recipe = params.recipes[arguments.recipe]
+    text = [
+        f"# Cost of a step, study `{arguments.study}`, recipe `{arguments.recipe}`",
+        f"Crops of {recipe.crop[0]} x {recipe.crop[1]}, {recipe.batch} labelled and {recipe.batch} "
+        f"unlabelled a step, `{recipe.network.trunk}`, {CLASSES} classes; {runtime.describe()}, "
+        f"torch {torch.__version__}. Medians of {arguments.steps} steps, milliseconds; quartiles "
+        "in brackets; steps of method and baseline in turns. Loading of data is not counted.",
+        "| method | by supervised | its step | supervised step |\n|---|---:|---:|---:|\n"
+        + "\n".join(rows),
+    ]
+    write_text(ROOT / f"benchmarks/steps-{arguments.study}.md", "\n\n".join(text) + "\n")
+
+
+def alternate(
+    first: Callable[[], None], second: Callable[[], None], steps: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of each call of two functions that are called in turns, after two calls of each."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for number in range(steps + 2):
+        for function, measured in zip((first, second), seconds, strict=True):
+            began = time.perf_counter()
+            function()
+            if number >= 2:
+                measured.append(time.perf_counter() - began)
+    return seconds
+
+
+def stepper(name: str, params: Params, recipe_name: str, runtime: Runtime) -> Callable[[], None]:
+    """A function that takes one training step of a method, all of its parts at work."""
+    recipe = params.recipes[recipe_name]
+    seed_global(0, "build")
+    config = resolve(name, params.methods.get(name, {}), key=f"methods.{name}")
+    method = build(name, config, setting_of(recipe, CLASSES, 0, UNLABELED))
+    method.to(runtime.device, memory_format=runtime.memory_format).train()
+    optimizer = torch.optim.AdamW(method.param_groups(1e-4), lr=1e-4, foreach=True)
+    batch = random_batch(recipe.crop, recipe.batch, method).to(
+        runtime.device, runtime.memory_format
+    )
+    whole = [batch.image_l[:1].clone() for _ in range(UNLABELED)]
+    method.before_step(0.0, whole)
+    method.before_step(PROGRESS, whole)
+
+    def step() -> None:
+        with runtime.autocast():
+            terms = method.losses(batch, PROGRESS)
+        loss = torch.stack([term.float() for term in terms.values()]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        method.after_update(PROGRESS)
+        loss.item()
+
+    return step
+
+
+def random_batch(crop: tuple[int, int], num: int, method: MethodBase) -> Batch:
+    """Noise, with labels in blocks; as many unlabelled images as the method asks for."""
+    num_u = num * (method.views.unlabeled + method.views.partners)
+    label = torch.randint(CLASSES, (num + num_u, *(side // 8 for side in crop)))
+    label = label.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
+    return Batch(
+        image_l=torch.rand(num, 3, *crop),
+        label_l=label[:num],
+        image_u=torch.rand(num_u, 3, *crop),
+        strong_u=torch.rand(method.views.strong, num_u, 3, *crop),
+        valid_u=torch.ones(num_u, *crop, dtype=torch.bool),
+        truth_u=label[num:],
+        index_u=torch.arange(num_u) % UNLABELED,
+        seed=0,
+    )
+
+
+if __name__ == "__main__":
+    main()
