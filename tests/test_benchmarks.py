@@ -1,0 +1,37 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from benchmarks.steps import alternate, random_batch, stepper
+from pipeline.batch import Views
+from pipeline.methods.base import available
+from pipeline.runtime import Runtime
+from tests.methods.test_contract import RECIPE, SECTIONS
+
+
+def test_two_functions_are_called_in_turns_and_the_first_calls_do_not_count():
+    calls = []
+    first, second = alternate(lambda: calls.append("a"), lambda: calls.append("b"), steps=3)
+    assert "".join(calls) == "ab" * 5
+    assert len(first) == len(second) == 3
+    assert min(first + second) > 0
+
+
+@pytest.mark.parametrize(
+    ("views", "num_u"),
+    [(Views(), 0), (Views(unlabeled=True, strong=2), 3), (Views(unlabeled=True, partners=True), 6)],
+)
+def test_a_batch_has_what_the_method_asks_for(views, num_u):
+    batch = random_batch((32, 40), 3, SimpleNamespace(views=views))
+    assert batch.image_l.shape == (3, 3, 32, 40)
+    assert batch.label_l.shape == (3, 32, 40)
+    assert len(batch.image_u) == len(batch.truth_u) == len(batch.index_u) == num_u
+    assert batch.strong_u.shape[:2] == (views.strong, num_u)
+
+
+@pytest.mark.parametrize("name", available())
+def test_every_method_takes_a_step(name):
+    params = SimpleNamespace(recipes={"small": RECIPE}, methods=SECTIONS)
+    runtime = Runtime(torch.device("cpu"), None, channels_last=True)
+    stepper(name, params, "small", runtime)()
