@@ -86,15 +86,19 @@ def main() -> None:
     if arguments.action == "name":
         print(active())
         return
+    broken = None
     for name, path in sorted(known().items()):
         mark = "*" if path.name == "params.yaml" else " "
         try:
             params = load(path)
         except ConfigError as error:
             print(f"{mark} {name:8} broken: {error}")
+            broken = error if mark == "*" else broken
             continue
         trainings = sum(len(run.seeds) for run in params.runs.values())
         print(f"{mark} {name:8} {len(params.runs)} runs, {trainings} trainings")
+    if broken:
+        raise ConfigError(f"the study in place is broken: {broken}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import ROOT
+from pipeline.config import load_params
+from stages.study import known
 
 FENCED = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:make|dvc|python -m) [^`]+)`")
@@ -62,6 +64,16 @@ def test_studies_are_shown_and_switched_as_it_says(command, copy):
         assert re.findall(r"^[* ] (\w+)", printed, re.MULTILINE) == [
             "camvid", "mini", "paper", "smoke",
         ]  # fmt: skip
+
+
+def test_the_table_of_studies_counts_their_trainings():
+    text = (ROOT / "README.md").read_text()
+    written = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", text, re.MULTILINE))
+    counted = {
+        name: str(sum(len(run.seeds) for run in load_params(path).runs.values()))
+        for name, path in known().items()
+    }
+    assert written == counted
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if kind(c) == "dvc"])

@@ -162,3 +162,13 @@ def test_a_study_with_a_wrong_method_is_broken(tmp_path, section, value, message
     with pytest.raises(ConfigError) as error:
         study.load(path)
     assert str(error.value).startswith(f"typo.yaml: {message}")
+
+
+def test_showing_a_broken_study_in_place_fails(monkeypatch, tmp_path, capsys):
+    broken = tmp_path / "params.yaml"
+    broken.write_text("study: bad\nruns: 3\n")
+    monkeypatch.setattr(study, "known", lambda: {"bad": broken})
+    monkeypatch.setattr(sys, "argv", ["study"])
+    with pytest.raises(ConfigError, match=r"^the study in place is broken: params\.yaml: "):
+        study.main()
+    assert "* bad      broken: " in capsys.readouterr().out
