@@ -102,7 +102,7 @@ def test_a_table_of_the_repository_is_well_formed(name):
 )
 def test_the_paper_s_tables_are_complete(name, rows, published):
     table = from_mapping(TableSpec, PAPER["tables"][name], name)
-    assert len(table.rows) == rows
+    assert sum(bool(row.published) for row in table.rows) == rows
     found = [value for row in table.rows for value in row.published if value is not None]
     assert len(found) == published
 
