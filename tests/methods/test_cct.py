@@ -38,33 +38,25 @@ def test_there_are_thirty_decoders_as_published_and_no_two_begin_alike():
 @pytest.mark.parametrize("kind", cct.KINDS)
 def test_each_kind_of_perturbation_perturbs(kind):
     method, batch = make("cct", **NONE | {kind: 1}), make_batch()
-    method.eval()
-    spot_label(method)
-    network = method.students["student"]
-    with torch.no_grad():
-        output = network(batch.image_u)
-        high, target = output.aspp, output.logits.softmax(dim=1)
-        ((decoder, feature),) = method.perturbed(high, target, batch)
+    high, ((decoder, feature),) = perturbed(method, batch)
     assert decoder is method.auxiliary[f"{kind}0"]
     assert feature.shape == high.shape
     assert not torch.equal(feature, high)
 
 
-def spot_label(method):
-    """Makes predictions vary from place to place."""
+def perturbed(method, batch):
+    """Features, and what becomes of them where predictions vary from place to place."""
+    network = method.eval().students["student"]
     with torch.no_grad():
-        method.students["student"].classifier.weight.mul_(20)
+        network.classifier.weight.mul_(20)
+        output = network(batch.image_u)
+        target = output.logits.softmax(dim=1)
+        return output.aspp, list(method.perturbed(output.aspp, target, batch))
 
 
 def test_objects_and_their_context_are_what_each_other_lacks():
     method, batch = make("cct", **NONE | {"mask_objects": 1, "mask_context": 1}), make_batch()
-    method.eval()
-    spot_label(method)
-    network = method.students["student"]
-    with torch.no_grad():
-        output = network(batch.image_u)
-        high, target = output.aspp, output.logits.softmax(dim=1)
-        (_, context), (_, objects) = method.perturbed(high, target, batch)
+    high, ((_, context), (_, objects)) = perturbed(method, batch)
     torch.testing.assert_close(context + objects, high)
 
 

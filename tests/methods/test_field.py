@@ -82,8 +82,9 @@ def test_cutmix_seg_equals_a_slow_loop():
     assert terms["unsupervised"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_fixmatch_equals_a_slow_loop():
-    method, batch = make("fixmatch", threshold=0.3, lambda_u=2.0), padded_batch()
+@pytest.mark.parametrize("name", ["fixmatch", "augseg"])
+def test_confident_hard_labels_equal_a_slow_loop(name):
+    method, batch = make(name, threshold=0.3, lambda_u=2.0), padded_batch()
     seen, outputs, terms = passed(method, batch)
     label, confidence = seen.target
     sure = (confidence >= 0.3).float()
