@@ -62,12 +62,17 @@ def slow_distance(logits, target, valid):
     return total / len(pixels(valid))
 
 
-def test_mean_teacher_equals_a_slow_loop():
-    method, batch = make("mean_teacher", lambda_u=7.0), padded_batch()
+@pytest.mark.parametrize("view", ["weak", "strong"])
+def test_mean_teacher_equals_a_slow_loop(view):
+    method, batch = make("mean_teacher", lambda_u=7.0, student_sees=view), padded_batch()
+    batch.label_l[1, 20:] = 255
     seen, outputs, terms = passed(method, batch)
-    assert torch.equal(seen.images_NCHW[0], batch.strong_u[0])
-    target = method.teachers["student"](batch.image_u).logits.softmax(dim=1)
-    expected = 7 / 5 * slow_distance(outputs["student"][1].logits, target, batch.valid_u)
+    assert torch.equal(*seen.images_NCHW, {"weak": batch.image_u, "strong": batch.strong_u[0]}[view])
+    logits = torch.cat([output.logits for output in outputs["student"]])
+    teacher = method.teachers["student"]
+    target = torch.cat([teacher(x).logits.softmax(dim=1) for x in (batch.image_l, batch.image_u)])
+    valid = torch.cat([batch.label_l != 255, batch.valid_u])
+    expected = 7 / 5 * slow_distance(logits, target, valid)
     assert terms["unsupervised"].item() == pytest.approx(expected, rel=1e-4)
 
 
