@@ -4,11 +4,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline.typed import ConfigError
 
@@ -20,7 +22,10 @@ def sources() -> Path:
     """Where published data and weights lie: `$STPG_DATA`, or data/sources."""
     named = os.environ.get("STPG_DATA")
     if named and not Path(named).is_dir():
-        raise ConfigError(f"$STPG_DATA: {named}: no such folder; make it, or unset the variable")
+        raise ConfigError(
+            f"$STPG_DATA: {named}: no such folder; point it at the folder that holds CamVid/, VOC/ "
+            "or Cityscapes/, or unset it"
+        )
     return Path(named) if named else ROOT / "data/sources"
 
 
@@ -31,11 +36,24 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file, whole or not at all; an OSError names it and the fix."""
+    with writing_whole(path) as partial:
+        partial.write_text(text)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a compressed .npz, whole or not at all; equal arrays give equal bytes."""
+    with writing_whole(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[Path]:
+    """A sibling of `path` to write, which then takes its place; an OSError names the fix."""
     partial = path.with_name(path.name + ".partial")
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_text(text)
+            yield partial
             os.replace(partial, path)
         finally:
             with suppress(OSError):
@@ -117,21 +135,37 @@ class Paths:
         """A folder `seed<k>` for each seed, with model.pt, log.jsonl and record.json."""
         return self.root / "runs" / self.study / run
 
-    def metrics(self, group: str, run: str) -> Path:
-        """What was measured of a run; the same bits from the same inputs."""
-        return self.root / "reports" / self.study / "metrics" / group / f"{run}.json"
+    def reports(self) -> Path:
+        """All that follows, which git holds."""
+        return self.root / "reports" / self.study
 
-    def record(self, group: str, run: str) -> Path:
+    def metrics(self, run: str) -> Path:
+        """What was measured of a run; the same bits from the same inputs."""
+        return self.reports() / "metrics" / f"{run}.json"
+
+    def images(self, run: str) -> Path:
+        """What was counted on each validation image: `pipeline.evaluate.write_images`."""
+        return self.reports() / "images" / f"{run}.npz"
+
+    def record(self, run: str) -> Path:
         """How a run was made: configuration, commit, device, minutes."""
-        return self.root / "reports" / self.study / "records" / group / f"{run}.json"
+        return self.reports() / "records" / f"{run}.json"
+
+    def examined(self, run: str) -> Path:
+        """A folder of what figures show of a run: `pipeline.examine`."""
+        return self.reports() / "examined" / run
 
     def tables(self) -> Path:
-        """A Markdown and a CSV file for each table."""
-        return self.root / "reports" / self.study / "tables"
+        """A Markdown, a CSV and a LaTeX file for each table."""
+        return self.reports() / "tables"
+
+    def figures(self) -> Path:
+        """A PNG and a PDF file for each figure."""
+        return self.reports() / "figures"
 
     def summary(self) -> Path:
         """All runs' mean IoU, for `dvc metrics` and `dvc exp show`."""
-        return self.root / "reports" / self.study / "summary.json"
+        return self.reports() / "summary.json"
 
     def scratch(self) -> Path:
         """Resume states and finished seeds, outside DVC's outs; `$STPG_WORK` moves it."""

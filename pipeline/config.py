@@ -176,18 +176,15 @@ class TrainConfig:
     """`auto` is bf16 on CUDA that has it, fp32 elsewhere."""
     threads: int = 2
     """Of torch on the CPU; fixed, because sums round differently with another number."""
-    workers: int = 0
-    """Processes that load data; the batches do not depend on it."""
     log_every: int = 10
-    checkpoint_every: int = 100
-    """Steps between two resume states."""
+    """Steps between two lines of the log."""
 
     def check(self, key: str) -> None:
         """Ranges of the optimiser's numbers."""
         within(key, "momentum", self.momentum, 0.0, 1.0)
-        for name in ("weight_decay", "power", "workers"):
+        for name in ("weight_decay", "power"):
             at_least(key, name, getattr(self, name), 0)
-        for name in ("threads", "log_every", "checkpoint_every"):
+        for name in ("threads", "log_every"):
             at_least(key, name, getattr(self, name), 1)
 
 
@@ -211,8 +208,6 @@ class EvaluationConfig:
 class RunConfig:
     """One row of the registry: a method on a split, trained once for each seed."""
 
-    group: str
-    """Folder of its results; tables name the groups that they read."""
     dataset: str
     split: str
     recipe: str
@@ -228,10 +223,26 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class TableConfig:
-    """One table stage; its rows and published numbers are in paper.yaml."""
+class RuntimeConfig:
+    """What changes how fast a training goes and how safely, but not what it ends in."""
 
-    group: str
+    workers: int = 0
+    """Processes that load data."""
+    checkpoint_every: int = 100
+    """Steps between two resume states."""
+
+    def check(self, key: str) -> None:
+        """Counts."""
+        at_least(key, "workers", self.workers, 0)
+        at_least(key, "checkpoint_every", self.checkpoint_every, 1)
+
+
+@dataclass(frozen=True)
+class ExaminedConfig:
+    """A run that figures look into."""
+
+    dataset: str
+    """The run's own."""
 
 
 @dataclass(frozen=True)
@@ -247,11 +258,17 @@ class Params:
     train: TrainConfig
     evaluation: dict[str, EvaluationConfig]
     runs: dict[str, RunConfig]
-    tables: dict[str, TableConfig]
+    runtime: RuntimeConfig = RuntimeConfig()
+    examined: dict[str, ExaminedConfig] = field(default_factory=dict)
+    """By run: whose features, predictions and log figures need."""
+    tables: tuple[str, ...] = ()
+    """Tables of paper.yaml that the study renders."""
+    figures: tuple[str, ...] = ()
+    """Figures of paper.yaml that the study renders."""
 
     def check(self, key: str) -> None:
         """Every name can be a path, and what a section refers to is there."""
-        for section in ("datasets", "splits", "runs", "tables"):
+        for section in ("datasets", "splits", "runs"):
             for name in getattr(self, section):
                 if not re.fullmatch("[a-z0-9_]+", name):
                     raise ConfigError(f"{section}.{name}: expected a name of a-z, 0-9 and _ only")
@@ -267,9 +284,12 @@ class Params:
                     f"runs.{name}.split: {run.split} is a split of {found}; "
                     f"expected one of {run.dataset}, the run's dataset"
                 )
-        groups = {run.group for run in self.runs.values()}
-        for name, table in self.tables.items():
-            reference(f"tables.{name}.group", table.group, groups, "runs")
+        for name, examined in self.examined.items():
+            reference(f"examined.{name}", name, self.runs, "runs")
+            if examined.dataset != (expected := self.runs[name].dataset):
+                raise ConfigError(
+                    f"examined.{name}.dataset: {examined.dataset}; expected {expected}, the run's"
+                )
 
 
 def reference(key: str, found: str, section: Collection[str], where: str = "") -> None:
@@ -303,4 +323,6 @@ def read_yaml(path: Path) -> Any:
         with path.open() as file:
             return yaml.safe_load(file)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path.name}: not valid YAML: {error}") from None
+        raise ConfigError(
+            f"{path.name}: not valid YAML: {error}; mend that line, or `git checkout {path.name}`"
+        ) from None

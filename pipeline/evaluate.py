@@ -2,59 +2,94 @@
 
 import math
 from itertools import product
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pipeline.augment.geometric import FILL
-from pipeline.config import EvaluationConfig
-from pipeline.data.base import Prepared
-from pipeline.metrics import confusion_matrix
+from pipeline.checkpoint import load
+from pipeline.config import EvaluationConfig, NetworkConfig
+from pipeline.data.base import Item, Prepared
+from pipeline.metrics import CONFIDENCE_BINS, calibration, confusion_matrix
+from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.progress import progress
 from pipeline.runtime import Runtime
+from pipeline.typed import from_mapping
 
 MULTIPLE = 32
 """The largest output stride."""
 
 
+class Evaluation(NamedTuple):
+    """What was counted over a validation set."""
+
+    confusion_CC: np.ndarray
+    """int64, row = true class, column = predicted class."""
+    counts_I3C: np.ndarray
+    """int32, for each image and class the pixels that are it and predicted so, that are it, and
+    that are predicted so."""
+    calibration_3B: np.ndarray
+    """float64, for each bin of confidence (of equal width, 0 to 1) the pixels, those of them that
+    are right, and the sum of their confidences."""
+
+
 @torch.inference_mode()
 def evaluate(
     network: nn.Module, data: Prepared, config: EvaluationConfig, runtime: Runtime, *, title: str
-) -> np.ndarray:
-    """The confusion matrix over `data.val` at the images' prepared size.
+) -> Evaluation:
+    """Counts over `data.val` at the images' prepared size.
 
     Single scale, no flip, float32 on every device; pixels labelled 255 count nowhere.
-
-    Returns:
-      int64 [C, C], row = true class, column = predicted class.
     """
     network = network.to(runtime.device, memory_format=runtime.memory_format).eval()
-    total_CC = np.zeros((len(data.classes), len(data.classes)), np.int64)
-    for item in progress(data.val, title, unit="image"):
-        image = torch.tensor(data.read_image(item)).permute(2, 0, 1)[None]
-        image = image.to(runtime.device).float() / 255
-        prob_CHW = predict(network, image, config)
-        prediction_HW = prob_CHW.argmax(dim=0).cpu().numpy()
-        total_CC += confusion_matrix(
-            data.read_mask(item), prediction_HW, num_classes=len(data.classes)
-        )
-    return total_CC
+    num_classes = len(data.classes)
+    confusion_CC = np.zeros((num_classes, num_classes), np.int64)
+    counts_I3C = np.zeros((len(data.val), 3, num_classes), np.int32)
+    calibration_3B = np.zeros((3, CONFIDENCE_BINS))
+    for i, item in enumerate(progress(data.val, title, unit="image")):
+        prob_CHW = predict(network, image_of(data, item, runtime), config)
+        confidence_HW, prediction_HW = (x.cpu().numpy() for x in prob_CHW.max(dim=0))
+        truth_HW = data.read_mask(item)
+        mine_CC = confusion_matrix(truth_HW, prediction_HW, num_classes=num_classes)
+        confusion_CC += mine_CC
+        counts_I3C[i] = mine_CC.diagonal(), mine_CC.sum(axis=1), mine_CC.sum(axis=0)
+        calibration_3B += calibration(truth_HW, prediction_HW, confidence_HW)
+    return Evaluation(confusion_CC, counts_I3C, calibration_3B)
+
+
+def load_network(path: Path) -> DeepLabV3Plus:
+    """The network of a model file that a training wrote."""
+    model = load(path)
+    config = from_mapping(NetworkConfig, model["config"]["recipe"]["network"], "network")
+    network = DeepLabV3Plus(config, len(model["classes"]))
+    network.load_state_dict(model["network"])
+    return network
+
+
+def image_of(data: Prepared, item: Item, runtime: Runtime) -> Tensor:
+    """One image as networks take it: float32 [1, 3, H, W] in [0, 1], on the runtime's device."""
+    image = torch.tensor(data.read_image(item)).permute(2, 0, 1)[None]
+    return image.to(runtime.device).float() / 255
 
 
 def predict(network: nn.Module, image_1CHW: Tensor, config: EvaluationConfig) -> Tensor:
     """Class probabilities [C, H, W] of one image in [0, 1], as `config.mode` says.
 
-    A whole image is padded to whole strides, so that every pixel lies in its feature cell as in a
-    training crop.
+    A whole image is padded to whole strides.
     """
     if config.mode == "whole":
         height, width = image_1CHW.shape[-2:]
-        image_1CHW = pad(
-            image_1CHW, -(-height // MULTIPLE) * MULTIPLE, -(-width // MULTIPLE) * MULTIPLE
-        )
-        return network(image_1CHW).logits[0, :, :height, :width].float().softmax(dim=0)
+        logits_CHW = network(to_whole_strides(image_1CHW)).logits[0, :, :height, :width]
+        return logits_CHW.float().softmax(dim=0)
     return predict_sliding(network, image_1CHW, config.window, config.stride)
+
+
+def to_whole_strides(image_1CHW: Tensor) -> Tensor:
+    """Padded, so that every pixel lies in its feature cell as in a training crop."""
+    return pad(image_1CHW, *(-(-side // MULTIPLE) * MULTIPLE for side in image_1CHW.shape[-2:]))
 
 
 def predict_sliding(network: nn.Module, image_1CHW: Tensor, window: int, stride: float) -> Tensor:

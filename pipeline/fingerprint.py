@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.artifacts import ROOT
 
+STAGES = ("split", "evaluate", "examine", "tables", "figures", "report")
 SOURCES = ("camvid", "cityscapes", "folder", "voc")
 
 
@@ -19,13 +20,15 @@ def all_fingerprints(root: Path = ROOT) -> dict[str, dict[str, str]]:
 
     Its name is the stage's, or <stage>-<component> where the stage picks a component by name.
     """
-    entries = {name: [f"stages.{name}"] for name in ("split", "evaluate", "table", "summary")}
+    entries = {name: [f"stages.{name}"] for name in STAGES}
     for source in SOURCES:
         for stage in ("download", "prepare"):
             entries[f"{stage}-{source}"] = [f"stages.{stage}", f"pipeline.data.{source}"]
     for path in sorted((root / "pipeline/methods").glob("[a-z]*.py")):
         if path.stem != "base":
             entries[f"train-{path.stem}"] = ["stages.train", f"pipeline.methods.{path.stem}"]
+    kinds = sorted((root / "pipeline/report/figures").glob("[a-z]*.py"))
+    entries["figures"] += [f"pipeline.report.figures.{path.stem}" for path in kinds]
     return {name: fingerprint(modules, root) for name, modules in entries.items()}
 
 

@@ -11,7 +11,7 @@ from statistics import mean
 from typing import Any
 
 from pipeline.artifacts import ROOT, Paths, sha256_of
-from pipeline.config import Params
+from pipeline.config import ConfigError, Params
 from pipeline.data.base import Prepared
 from pipeline.data.splits import Split, read_split
 from pipeline.methods.base import resolve
@@ -58,7 +58,19 @@ def job_of(key: str, seed: int, params: Params, paths: Paths, *, title: str = ""
     }
     folder = paths.scratch() / f"{key}-seed{seed}-{sha256_of(resolved)[:12]}"
     record = resolved | {"commit": commit()}
-    return Job(title, run.method, config, recipe, params.train, data, split, seed, record, folder)
+    return Job(
+        title,
+        run.method,
+        config,
+        recipe,
+        params.train,
+        data,
+        split,
+        seed,
+        record,
+        folder,
+        params.runtime,
+    )
 
 
 def fingerprint_of(name: str, paths: Paths) -> Path:
@@ -77,12 +89,15 @@ def method_config(key: str, params: Params) -> Any:
     return resolve(run.method, section, run.set, key=where)
 
 
-def check_methods(params: Params) -> None:
+def check_methods(params: Params, file: str = "params.yaml") -> None:
     """Raises ConfigError unless every section of `methods`, and every run's `set`, is right."""
-    for name, section in params.methods.items():
-        resolve(name, section, key=f"methods.{name}")
-    for key in params.runs:
-        method_config(key, params)
+    try:
+        for name, section in params.methods.items():
+            resolve(name, section, key=f"methods.{name}")
+        for key in params.runs:
+            method_config(key, params)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
 
 
 @cache
@@ -126,11 +141,12 @@ def forecast(params: Params, paths: Paths) -> str:
         for seed in run.seeds
         if (key, seed) not in ended
     ]
-    minutes = sum(mean(known[kind]) for kind in waiting if known[kind])
-    untimed = sum(not known[kind] for kind in waiting)
-    more = f", and {untimed} of a kind not timed yet" if untimed else ""
+    timed = [mean(known[kind]) for kind in waiting if known[kind]]
+    untimed = len(waiting) - len(timed)
+    left = [f"about {sum(timed):.0f} min of training left"] if timed else []
+    left += [f"{untimed} of a kind not timed yet"] if untimed else []
     total = len(done) + len(waiting)
     return (
         f"study {params.study}: {len(done)} of {total} trainings done; "
-        f"about {minutes:.0f} min of training left{more}"
+        f"{', and '.join(left) or 'none left'}"
     )

@@ -1,16 +1,20 @@
 """What several methods ask of their teachers, and of their parameters, alike."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch
 from pipeline.config import at_least, within
 from pipeline.losses.segmentation import PseudoLabel
-from pipeline.unlabeled import boxes_of, labels_of, measured
+from pipeline.unlabeled import boxes_of, labels_of
+
+OTHER = {"first": "second", "second": "first"}
+"""Two networks that teach each other."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,6 @@ class Lesson(NamedTuple):
     image: Tensor
     valid: Tensor
     labels: dict[str, PseudoLabel]
-    measured: dict[str, Tensor]
-    """For the log."""
 
 
 def mixed_lesson(
@@ -52,18 +54,38 @@ def mixed_lesson(
     networks: Mapping[str, nn.Module],
     image_NCHW: Tensor,
     *,
+    measure: Callable[..., None],
     called: str = "{}",
 ) -> Lesson:
     """CutMixes images and the labels that networks give to the weak views.
 
     Args:
       image_NCHW: what students see, mixed: the weak views or strong ones.
-      called: a network's name in the log, by its own.
+      measure: the method's, which notes for the log how right they are.
+      called: a network's name there, by its own.
     """
     mixed = boxes_of(batch, config)
     valid, truth = mixed(batch.valid_u), mixed(batch.truth_u)
     labels = labels_of(networks, batch.image_u, mixed)
-    found: dict[str, Tensor] = {}
     for name, label in labels.items():
-        found |= measured(label, truth, valid, teacher=called.format(name))
-    return Lesson(mixed(image_NCHW), valid, labels, found)
+        measure(label, truth, valid, teacher=called.format(name))
+    return Lesson(mixed(image_NCHW), valid, labels)
+
+
+def frozen(module: nn.Module, *inputs: Tensor) -> Any:
+    """What a module returns, with a gradient for its inputs and none for its parameters."""
+    fixed = {name: value.detach() for name, value in module.named_parameters()}
+    return functional_call(module, fixed, inputs)
+
+
+def with_own_rate(
+    groups: list[dict[str, Any]], part: nn.Module, scale: float
+) -> list[dict[str, Any]]:
+    """Groups of parameters, each split in two: those of a part learn at `scale` times the rate."""
+    mine = {id(parameter) for parameter in part.parameters()}
+    split = []
+    for group in groups:
+        for own in (False, True):
+            params = [p for p in group["params"] if (id(p) in mine) == own]
+            split.append(group | {"params": params, "lr_scale": scale if own else 1.0})
+    return split

@@ -6,17 +6,17 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.artifacts import write_json, write_text, writing_to
+from pipeline.artifacts import write_arrays, write_json, write_text, writing_to
 from pipeline.batch import Batch
 from pipeline.checkpoint import load, save, save_model
-from pipeline.config import RecipeConfig, TrainConfig
+from pipeline.config import RecipeConfig, RuntimeConfig, TrainConfig
 from pipeline.data.base import Prepared
 from pipeline.data.splits import Split
 from pipeline.loader import StepDataset, WholeImages, batches, unlabeled_ids
@@ -41,7 +41,9 @@ class Job:
     record: dict[str, Any]
     """The resolved configuration as plain data, stored in the model file."""
     folder: Path
-    """`state.pt` while it runs, then `model.pt`; `log.jsonl` throughout."""
+    """`state.pt` while it runs, then `model.pt`; `log.jsonl` throughout; at the end `snapshot.npz`,
+    if the method has one."""
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
 class Interrupted(BaseException):
@@ -76,18 +78,22 @@ def train(job: Job, runtime: Runtime) -> None:
     steps = job.recipe.steps
     began = time.monotonic() - seconds
     with stop_signals() as received:
-        loop = batches(dataset, start=start, workers=job.train.workers)
+        loop = batches(dataset, start=start, workers=job.runtime.workers)
         bar = progress(loop, job.title, unit="step", initial=start, total=steps)
         for step, batch in enumerate(bar, start):
+            done = step + 1
+            method.measuring = done % job.train.log_every == 0 or done == steps
             seed_global(job.seed, "step", step)
             method.before_step(step / steps, unlabeled)
             entry = update(method, optimizer, batch, step, job, runtime)
-            done = step + 1
-            if done % job.train.log_every == 0 or done == steps:
+            if method.measuring:
                 log.write(entry, method.diagnostics)
-                bar.set_postfix(loss=f"{log.last['loss']:.3f}", refresh=False)
+                bar.set_postfix(loss=f"{entry['loss'].item():.3f}", refresh=False)
+            if done == steps and method.snapshot:
+                arrays = {name: value.cpu().numpy() for name, value in method.snapshot.items()}
+                write_arrays(job.folder / "snapshot.npz", arrays)
             stopped = bool(received)  # once: another may come in between
-            if done % job.train.checkpoint_every == 0 or stopped:
+            if done % job.runtime.checkpoint_every == 0 or stopped:
                 save_state(job, method, optimizer, done, time.monotonic() - began)
             if stopped:
                 raise Interrupted(f"stopped at step {done} of {steps}; run again to go on")
@@ -141,18 +147,20 @@ class Log:
 
     def __init__(self, path: Path, start: int) -> None:
         self.path = path
-        self.last: dict[str, float] = {}
         kept = path.read_text().splitlines(keepends=True) if start and path.exists() else []
         write_text(path, "".join(x for x in kept if x.endswith("\n") and within(x, start)))
 
     def write(self, entry: dict[str, Any], diagnostics: dict[str, Tensor]) -> None:
-        """Appends the entry and the method's diagnostics; what is nan becomes null."""
-        values = {name: float(value) for name, value in (entry | diagnostics).items()}
-        self.last = values
-        line = {n: v if math.isfinite(v) else None for n, v in values.items()}
-        line["step"] = entry["step"]
+        """Appends the entry and the method's diagnostics; a number that is nan becomes null."""
+        line = {name: plain(value) for name, value in (entry | diagnostics).items()}
         with writing_to(self.path), self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def plain(value: Tensor | float) -> float | list | None:
+    """A tensor as JSON has it: a number, null for nan, or a list."""
+    value = value.tolist() if isinstance(value, Tensor) else value
+    return value if isinstance(value, list) or math.isfinite(value) else None
 
 
 def within(line: str, start: int) -> bool:

@@ -9,6 +9,7 @@ from pipeline.augment.cutmix import CutMix, CutMixConfig
 from pipeline.batch import Batch
 from pipeline.data.base import IGNORE_INDEX
 from pipeline.losses.segmentation import PseudoLabel, pseudo_label
+from pipeline.metrics import CONFIDENCE_BINS
 from pipeline.models.deeplab import Output
 
 
@@ -25,6 +26,11 @@ def boxes_of(batch: Batch, config: CutMixConfig, *, name: str = "cutmix") -> Cut
         generator=batch.stream(name),
         device=batch.valid_u.device,
     )
+
+
+def valid_pixels(batch: Batch) -> Tensor:
+    """Bool [N + M, H, W], labelled images and then unlabelled: what has a label, or no padding."""
+    return torch.cat([batch.label_l != IGNORE_INDEX, batch.valid_u])
 
 
 def forward_each(network: nn.Module, *images_NCHW: Tensor, together: bool = True) -> list[Output]:
@@ -72,10 +78,27 @@ def accuracy(label_NHW: Tensor, truth_NHW: Tensor, among_NHW: Tensor) -> Tensor:
 
 
 def measured(
-    taught: PseudoLabel, truth_NHW: Tensor, valid_NHW: Tensor, *, teacher: str = "teacher"
+    taught: PseudoLabel, truth_NHW: Tensor, valid_NHW: Tensor, *, num_classes: int, teacher: str
 ) -> dict[str, Tensor]:
-    """For the log: how right a teacher's labels are where the truth is known, and how sure."""
-    return {
-        f"accuracy_{teacher}": accuracy(taught.label_NHW, truth_NHW, valid_NHW),
-        f"confidence_{teacher}": taught.confidence_NHW[valid_NHW].mean(),
+    """For the log: how right a teacher's labels are where the truth is known, and how sure.
+
+    Returns:
+      accuracy and mean confidence; and int64 numbers of labels, and of right ones among them, by
+      their class [C] and by confidence [CONFIDENCE_BINS].
+    """
+    label_NHW, confidence_NHW = taught
+    known_NHW = valid_NHW & (truth_NHW != IGNORE_INDEX)
+    right_NHW = known_NHW & (label_NHW == truth_NHW)
+    bin_NHW = (confidence_NHW * CONFIDENCE_BINS).long().clamp(max=CONFIDENCE_BINS - 1)
+    found = {
+        f"accuracy_{teacher}": accuracy(label_NHW, truth_NHW, valid_NHW),
+        f"confidence_{teacher}": confidence_NHW[valid_NHW].mean(),
     }
+    for name, among_NHW in (("labels", known_NHW), ("right", right_NHW)):
+        by_class = label_NHW[among_NHW].bincount(minlength=num_classes)
+        by_confidence = bin_NHW[among_NHW].bincount(minlength=CONFIDENCE_BINS)
+        found |= {
+            f"{name}_{teacher}_by_class": by_class,
+            f"{name}_{teacher}_by_confidence": by_confidence,
+        }
+    return found

@@ -4,58 +4,56 @@ import json
 
 import numpy as np
 
-from pipeline.artifacts import Paths, write_json
-from pipeline.checkpoint import load
+from pipeline.artifacts import Paths, write_arrays, write_json
 from pipeline.command import run_stage
-from pipeline.config import NetworkConfig, entry, load_params
+from pipeline.config import entry, load_params
 from pipeline.data.base import Prepared
-from pipeline.evaluate import evaluate
+from pipeline.evaluate import Evaluation, evaluate, load_network
 from pipeline.metrics import iou_per_class, mean_iou
-from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.runtime import set_up
-from pipeline.typed import InputError, from_mapping
+from pipeline.typed import InputError
 
 
 def main(key: str) -> None:
-    """Writes the run's metrics, and its record beside them."""
+    """Writes the run's metrics, what was counted on each image, and the run's records."""
     params = load_params()
     run, paths = entry(params, "runs", key), Paths(params.study)
     runtime = set_up(params.train)
     data = Prepared.open(paths.prepared(run.dataset))
-    results, records = [], []
+    config = params.evaluation[run.dataset]
+    results, counts, records = [], [], []
     for seed in run.seeds:
         folder = paths.run(key) / f"seed{seed}"
-        model = load(folder / "model.pt")
-        config = from_mapping(NetworkConfig, model["config"]["recipe"]["network"], "network")
-        network = DeepLabV3Plus(config, len(data.classes))
-        network.load_state_dict(model["network"])
-        confusion_CC = evaluate(
-            network, data, params.evaluation[run.dataset], runtime, title=f"{key} seed {seed}"
-        )
-        if not confusion_CC.any():
+        network = load_network(folder / "model.pt")
+        found = evaluate(network, data, config, runtime, title=f"{key} seed {seed}")
+        if not found.confusion_CC.any():
             raise InputError(f"{data.root}: every pixel of its validation masks is ignored")
-        iou_C = iou_per_class(confusion_CC)
-        results.append(
-            {
-                "seed": seed,
-                "miou": mean_iou(iou_C),
-                "iou": [None if np.isnan(x) else x for x in iou_C.tolist()],
-                "confusion": confusion_CC.tolist(),
-            }
-        )
+        results.append({"seed": seed} | scores(found))
+        counts.append(found.counts_I3C)
         records.append(json.loads((folder / "record.json").read_text()))
-    write_json(
-        paths.metrics(run.group, key),
-        {
-            "run": key,
-            "method": run.method,
-            "split": records[0]["split"],
-            "dataset": run.dataset,
-            "classes": list(data.classes.names),
-            "seeds": results,
-        },
-    )
-    write_json(paths.record(run.group, key), records)
+    about = {
+        "run": key,
+        "method": run.method,
+        "split": records[0]["split"],
+        "dataset": run.dataset,
+        "classes": list(data.classes.names),
+        "colors": [list(color) for color in data.classes.colors],
+    }
+    write_json(paths.metrics(key), about | {"seeds": results})
+    ids = np.array([item.id for item in data.val])
+    write_arrays(paths.images(key), {"ids": ids, "counts_SI3C": np.stack(counts)})
+    write_json(paths.record(key), records)
+
+
+def scores(found: Evaluation) -> dict:
+    """As the metrics file has them."""
+    iou_C = iou_per_class(found.confusion_CC)
+    return {
+        "miou": mean_iou(iou_C),
+        "iou": [None if np.isnan(x) else x for x in iou_C.tolist()],
+        "confusion": found.confusion_CC.tolist(),
+        "calibration": found.calibration_3B.tolist(),
+    }
 
 
 if __name__ == "__main__":

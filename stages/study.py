@@ -40,10 +40,7 @@ def load(path: Path) -> Params:
     from pipeline.jobs import check_methods  # imports torch, which showing a name does not need
 
     params = load_params(path)
-    try:
-        check_methods(params)
-    except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from None
+    check_methods(params, path.name)
     return params
 
 

@@ -29,8 +29,9 @@ def main(key: str) -> None:
     with replacing(paths.run(key)) as out, writing_to(paths.run(key)):
         for seed, folder in folders.items():
             (out / f"seed{seed}").mkdir()
-            for name in ("model.pt", "log.jsonl", "record.json"):
-                shutil.copyfile(folder / name, out / f"seed{seed}" / name)
+            for name in ("model.pt", "log.jsonl", "record.json", "snapshot.npz"):
+                if name != "snapshot.npz" or (folder / name).exists():
+                    shutil.copyfile(folder / name, out / f"seed{seed}" / name)
 
 
 if __name__ == "__main__":

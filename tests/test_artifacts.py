@@ -2,6 +2,7 @@ import errno
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -12,6 +13,7 @@ from pipeline.artifacts import (
     fresh_folder,
     replacing,
     sha256_of,
+    write_arrays,
     write_json,
     write_text,
 )
@@ -31,6 +33,19 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
             write_json(path, {"a": value})
     assert json.loads(path.read_text()) == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_arrays_come_back_and_equal_ones_are_equal_bytes(tmp_path):
+    arrays = {"a_P": np.arange(5), "name": np.array(["x"])}
+    for name in ("one.npz", "two.npz"):
+        write_arrays(tmp_path / "new" / name, arrays)
+    one, two = sorted((tmp_path / "new").iterdir())
+    assert one.read_bytes() == two.read_bytes()
+    with np.load(one) as file:
+        assert {name: value.tolist() for name, value in file.items()} == {
+            "a_P": [0, 1, 2, 3, 4],
+            "name": ["x"],
+        }
 
 
 def full(*_, **__):
@@ -108,17 +123,19 @@ def outputs(stage: dict) -> list[str]:
 
 
 def test_dvc_names_the_same_places():
-    paths, group = Paths("${study}", Path()), "${item.group}"
-    table = str(paths.tables() / "${key}")
+    paths = Paths("${study}", Path())
+    of_run = [paths.metrics("${key}"), paths.images("${key}"), paths.record("${key}")]
     want = {
         "fingerprint": [str(paths.fingerprint("x").parent)],
         "download": [str(paths.raw("${key}"))],
         "prepare": [str(paths.prepared("${key}"))],
         "split": [str(paths.split("${key}"))],
         "train": [str(paths.run("${key}"))],
-        "evaluate": [str(paths.metrics(group, "${key}")), str(paths.record(group, "${key}"))],
-        "table": [f"{table}.md", f"{table}.csv"],
-        "summary": [str(paths.summary())],
+        "evaluate": [str(path) for path in of_run],
+        "examine": [str(paths.examined("${key}"))],
+        "tables": [str(paths.tables()), str(paths.summary())],
+        "figures": [str(paths.figures())],
+        "report": [str(paths.reports() / f"report.{suffix}") for suffix in ("html", "md")],
     }
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert {name: outputs(stages[name]) for name in want} == want

@@ -66,7 +66,7 @@ def test_the_wrong_number_of_arguments_shows_the_right_one(monkeypatch, argument
     assert status(monkeypatch, *arguments) == "usage: python -m stages.train KEY"
 
 
-@pytest.mark.parametrize("stage", ["download", "prepare", "split", "train", "evaluate", "table"])
+@pytest.mark.parametrize("stage", ["download", "prepare", "split", "train", "evaluate", "examine"])
 def test_every_stage_says_in_one_line_what_it_does_not_know(stage):
     command = [sys.executable, "-m", f"stages.{stage}", "nope"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

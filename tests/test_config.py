@@ -37,9 +37,10 @@ evaluation:
   voc: {mode: whole}
 runs:
   voc_8_supervised:
-    {group: voc, dataset: voc, split: voc_8, recipe: voc, method: supervised, seeds: [0]}
-tables:
-  voc: {group: voc}
+    {dataset: voc, split: voc_8, recipe: voc, method: supervised, seeds: [0]}
+examined:
+  voc_8_supervised: {dataset: voc}
+tables: [voc]
 """
 
 
@@ -90,7 +91,13 @@ RUN = "runs.voc_8_supervised"
             "camvid",
             f"{RUN}.dataset: no 'camvid' in evaluation; known: voc",
         ),
-        ("tables.voc.group", "vox", "tables.voc.group: no 'vox' in runs; did you mean 'voc'?"),
+        (
+            "examined.voc_8_supervised.dataset",
+            "camvid",
+            "examined.voc_8_supervised.dataset: camvid; expected voc, the run's",
+        ),
+        ("examined.voc_8", {"dataset": "voc"}, "examined.voc_8: no 'voc_8' in runs; known: "),
+        ("tables", {"voc": {}}, "tables: found {'voc': {}}; expected a list, each text"),
         (f"{RUN}.seeds", [], f"{RUN}.seeds: []; expected distinct seeds"),
         (f"{RUN}.seeds", [1, 1], f"{RUN}.seeds: [1, 1]; expected distinct seeds"),
         (
@@ -127,7 +134,8 @@ RUN = "runs.voc_8_supervised"
         ("train.momentum", 1.1, "train.momentum: 1.1; expected 0.0 to 1.0"),
         ("train.weight_decay", -1, "train.weight_decay: -1.0; expected at least 0"),
         ("train.threads", 0, "train.threads: 0; expected at least 1"),
-        ("train.checkpoint_every", 0, "train.checkpoint_every: 0; expected at least 1"),
+        ("runtime", {"checkpoint_every": 0}, "runtime.checkpoint_every: 0; expected at least 1"),
+        ("runtime", {"workers": -1}, "runtime.workers: -1; expected at least 0"),
         ("evaluation.voc.window", 16, "evaluation.voc.window: 16; expected at least 32"),
         ("evaluation.voc.stride", 0, "evaluation.voc.stride: 0.0; expected 0.05 to 1.0"),
     ],
@@ -148,7 +156,7 @@ def test_a_run_takes_only_splits_of_its_own_data_set():
     )
 
 
-@pytest.mark.parametrize("section", ["datasets", "splits", "runs", "tables"])
+@pytest.mark.parametrize("section", ["datasets", "splits", "runs"])
 @pytest.mark.parametrize("name", ["Voc", "voc-8", "../voc", "voc.8", ""])
 def test_a_name_that_is_no_good_as_a_path_is_refused(section, name):
     study = yaml.safe_load(STUDY)

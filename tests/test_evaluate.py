@@ -112,8 +112,13 @@ def test_a_network_that_is_always_right_fills_the_diagonal(tiny_prepared, config
     masks = [data.read_mask(item) for item in data.val]
     network = Fake(nearest(data.classes.colors)).train()
     got = evaluate(network, data, config, CPU, title="")
-    labels = np.concatenate([mask[mask != 255] for mask in masks])
-    assert got.tolist() == np.diag(np.bincount(labels, minlength=4)).tolist()
+    counts = [np.bincount(mask[mask != 255], minlength=4) for mask in masks]
+    assert got.confusion_CC.tolist() == np.diag(sum(counts)).tolist()
+    assert got.counts_I3C.tolist() == [[count.tolist()] * 3 for count in counts]
+    pixels_B, right_B, sure_B = got.calibration_3B
+    assert right_B.tolist() == pixels_B.tolist()
+    assert pixels_B.sum() == sum(counts).sum()
+    assert (sure_B <= pixels_B).all()
     assert not network.training
 
 
@@ -123,7 +128,15 @@ def test_rows_are_true_classes_and_columns_predicted_ones(tiny_prepared):
     def always_two(image):
         return torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1).expand(1, 3, *image.shape[-2:])
 
-    got = evaluate(Fake(always_two), data, WHOLE, CPU, title="")
+    got, counts_I3C, calibration_3B = evaluate(Fake(always_two), data, WHOLE, CPU, title="")
+    hit_C, true_C, predicted_C = counts_I3C.sum(axis=0)
+    assert hit_C.tolist() == got.diagonal().tolist()
+    assert true_C.tolist() == got.sum(axis=1).tolist()
+    assert predicted_C.tolist() == [0, 0, got.sum()]
+    # e / (e + 2) = 0.576 for class 2, in bin 11 of 20
+    assert calibration_3B[:, 11].tolist() == pytest.approx(
+        [got.sum(), got[2, 2], 0.576117 * got.sum()], rel=1e-4
+    )
     labels = np.concatenate([data.read_mask(item).ravel() for item in data.val])
     assert got[:, :2].sum() == 0
     assert got[:, 2].tolist() == [(labels == c).sum() for c in range(3)]

@@ -25,12 +25,11 @@ train: {}
 evaluation: {blocks: {mode: whole}, absent: {mode: whole}}
 runs:
   plain:
-    {group: g, dataset: blocks, split: half, recipe: short, method: supervised, seeds: [0, 1, 2]}
+    {dataset: blocks, split: half, recipe: short, method: supervised, seeds: [0, 1, 2]}
   ours:
-    {group: g, dataset: blocks, split: half, recipe: short, method: stpg, seeds: [0]}
+    {dataset: blocks, split: half, recipe: short, method: stpg, seeds: [0]}
   late:
-    {group: g, dataset: absent, split: later, recipe: short, method: supervised, seeds: [0]}
-tables: {}
+    {dataset: absent, split: later, recipe: short, method: supervised, seeds: [0]}
 """
 
 
@@ -61,8 +60,7 @@ def finish(params, paths, key, seed, minutes):
 
 def test_before_any_training_only_their_number_is_known(paths):
     assert forecast(study(), paths) == (
-        "study tiny: 0 of 5 trainings done; about 0 min of training left, and 5 of a kind not "
-        "timed yet"
+        "study tiny: 0 of 5 trainings done; 5 of a kind not timed yet"
     )
 
 
@@ -114,11 +112,13 @@ def test_a_record_names_the_commit():
 
 def test_a_wrong_parameter_of_any_run_is_found_before_the_first(paths):
     check_methods(study())
-    with pytest.raises(ConfigError, match=r"^methods\.cpss: no method 'cpss'"):
+    with pytest.raises(ConfigError, match=r"^params\.yaml: methods\.cpss: no method 'cpss'"):
         check_methods(study(cpss={}))
-    with pytest.raises(ConfigError, match=r"^methods\.stpg\.lambda_u: found 'much'"):
-        check_methods(study(stpg={"lambda_u": "much"}))
+    with pytest.raises(ConfigError, match=r"^paper\.yaml: methods\.stpg\.lambda_u: found 'much'"):
+        check_methods(study(stpg={"lambda_u": "much"}), "paper.yaml")
     params = study()
     params.runs["ours"].set["selection"] = "some"
-    with pytest.raises(ConfigError, match=r"^runs\.ours\.set\.selection: found 'some'"):
+    with pytest.raises(
+        ConfigError, match=r"^params\.yaml: runs\.ours\.set\.selection: found 'some'"
+    ):
         check_methods(params)

@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.metrics import confusion_matrix, iou_per_class, mean_iou
+from pipeline.metrics import (
+    CONFIDENCE_BINS,
+    calibration,
+    calibration_error,
+    confusion_matrix,
+    iou_per_class,
+    mean_iou,
+)
 
 C = 4
 
@@ -84,3 +91,24 @@ def test_renaming_the_classes_renames_their_iou(seed, order):
     renamed = iou_per_class(confusion_matrix(truth, new[prediction], num_classes=C))
     np.testing.assert_allclose(renamed[new], iou)
     assert mean_iou(renamed) == pytest.approx(mean_iou(iou))
+
+
+def test_calibration_by_hand():
+    truth = np.array([0, 1, 1, 255, 2])
+    prediction = np.array([0, 1, 0, 0, 2])
+    confidence = np.array([0.26, 0.29, 0.99, 0.5, 1.0])
+    found = calibration(truth, prediction, confidence)
+    want = np.zeros((3, CONFIDENCE_BINS))
+    want[:, 5] = [2, 2, 0.55]
+    want[:, 19] = [2, 1, 1.99]
+    np.testing.assert_allclose(found, want)
+    # bins: 2 of 4 pixels, right 1, sure 0.275; 2 of 4, right 0.5, sure 0.995
+    assert calibration_error(found) == pytest.approx((1 - 0.275) / 2 + (0.995 - 0.5) / 2)
+
+
+def test_who_is_as_often_right_as_sure_has_no_calibration_error():
+    truth = np.zeros(100, np.uint8)
+    prediction = (np.arange(100) >= 73).astype(np.uint8)
+    found = calibration(truth, prediction, np.full(100, 0.73))
+    assert calibration_error(found) == pytest.approx(0)
+    assert np.isnan(calibration_error(np.zeros((3, CONFIDENCE_BINS))))

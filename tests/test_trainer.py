@@ -3,15 +3,17 @@ import os
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline import trainer
 from pipeline.batch import Views
 from pipeline.checkpoint import load
-from pipeline.config import RecipeConfig, TrainConfig
+from pipeline.config import RecipeConfig, RuntimeConfig, TrainConfig
 from pipeline.data.splits import Split
 from pipeline.methods import base
+from pipeline.metrics import CONFIDENCE_BINS
 from pipeline.runtime import set_up
 from pipeline.trainer import Interrupted, Job, Log, polynomial_decay, train
 from tests.prepared import NETWORK, make_prepared
@@ -36,12 +38,13 @@ def make_job(folder, data, *, method="stpg", steps=10, seed=0, every=4):
         method=method,
         method_config=base.resolve(method, STPG if method == "stpg" else {}, key="m"),
         recipe=RecipeConfig(crop=(32, 32), batch=2, steps=steps, lr=0.05, network=NETWORK),
-        train=TrainConfig(threads=1, log_every=2, checkpoint_every=every),
+        train=TrainConfig(threads=1, log_every=2),
         data=data,
         split=Split("tiny", "drawn", "standard", 2, 0, tuple(ids[:3]), tuple(ids[3:])),
         seed=seed,
         record={"run": "test", "seed": seed},
         folder=folder,
+        runtime=RuntimeConfig(checkpoint_every=every),
     )
 
 
@@ -103,7 +106,8 @@ def test_a_method_is_told_before_each_step_and_given_the_unlabelled_images(
 
 def content(folder):
     model = load(folder / "model.pt")
-    return model["network"], (folder / "log.jsonl").read_text()
+    written = [(folder / name).read_bytes() for name in ("log.jsonl", "snapshot.npz")]
+    return model["network"], written
 
 
 def assert_same_training(first, second):
@@ -150,7 +154,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path, data, 
 
 def test_the_end_leaves_a_model_a_record_and_a_log_and_no_state(tmp_path, data, runtime):
     train(make_job(tmp_path, data), runtime)
-    assert {p.name for p in tmp_path.iterdir()} == {"model.pt", "record.json", "log.jsonl"}
+    names = {"model.pt", "record.json", "log.jsonl", "snapshot.npz"}
+    assert {p.name for p in tmp_path.iterdir()} == names
     model = load(tmp_path / "model.pt")
     assert model["config"] == {"run": "test", "seed": 0}
     assert [c["name"] for c in model["classes"]] == list(data.classes.names)
@@ -169,6 +174,42 @@ def test_the_log_has_every_term_the_rate_and_what_the_method_reports(tmp_path, d
     assert last["loss"] == pytest.approx(sum(terms), rel=1e-5)
     assert last["lr"] == pytest.approx(0.05 * (1 - 9 / 10) ** 0.9)
     assert {"share_selected", "accuracy_selected", "accuracy_gen_teacher"} <= last.keys()
+    labels, right = (last[f"{name}_gen_teacher_by_class"] for name in ("labels", "right"))
+    assert len(labels) == len(data.classes)
+    assert sum(right) / sum(labels) == pytest.approx(last["accuracy_gen_teacher"])
+    assert len(last["labels_gen_teacher_by_confidence"]) == CONFIDENCE_BINS
+    assert sum(last["labels_gen_teacher_by_confidence"]) == sum(labels)
+
+
+def test_what_only_the_log_needs_is_measured_where_a_step_is_logged(
+    tmp_path, data, runtime, monkeypatch
+):
+    asked = []
+    measure = base.MethodBase.measure
+
+    def counted(self, *arguments, **options):
+        asked.append(self.measuring)
+        measure(self, *arguments, **options)
+
+    monkeypatch.setattr(base.MethodBase, "measure", counted)
+    train(make_job(tmp_path, data, steps=5), runtime)
+    assert asked == [step in (2, 4, 5) for step in range(1, 6) for _teacher in range(2)]
+
+
+def test_the_snapshot_is_of_the_last_step(tmp_path, data, runtime):
+    train(make_job(tmp_path, data), runtime)
+    with np.load(tmp_path / "snapshot.npz") as file:
+        found = dict(file)
+    assert found["image_N3HW"].shape == (2, 3, 32, 32)
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    share = found["selected_NHW"].sum() / found["valid_NHW"].sum()
+    assert share == pytest.approx(last["share_selected"])
+    assert found["confusion_CC"].sum() == found["valid_NHW"].sum()
+
+
+def test_a_method_without_a_snapshot_leaves_none(tmp_path, data, runtime):
+    train(make_job(tmp_path, data, method="supervised"), runtime)
+    assert not (tmp_path / "snapshot.npz").exists()
 
 
 def test_a_log_that_cannot_be_written_is_named_with_the_fix(tmp_path):

@@ -7,7 +7,7 @@ from torch import nn
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.losses.segmentation import PseudoLabel
 from pipeline.models.deeplab import Output
-from pipeline.unlabeled import accuracy, boxes_of, forward_each, look, measured
+from pipeline.unlabeled import accuracy, boxes_of, forward_each, look, measured, valid_pixels
 from tests.methods.test_contract import make_batch
 
 
@@ -85,7 +85,25 @@ def test_accuracy_counts_known_pixels_only():
 
 
 def test_what_is_measured_bears_the_teachers_name():
-    label = PseudoLabel(torch.tensor([[1, 2]]), torch.tensor([[0.5, 0.9]]))
-    valid = torch.tensor([[True, False]])
-    found = measured(label, torch.tensor([[1, 1]]), valid, teacher="gen_teacher")
-    assert found == {"accuracy_gen_teacher": 1.0, "confidence_gen_teacher": 0.5}
+    label = PseudoLabel(torch.tensor([[1, 2, 2, 0]]), torch.tensor([[0.5, 1.0, 0.52, 0.9]]))
+    truth, valid = torch.tensor([[1, 1, 2, 255]]), torch.tensor([[True, True, False, True]])
+    found = measured(label, truth, valid, num_classes=3, teacher="gen_teacher")
+    found = {name: value.tolist() for name, value in found.items()}
+    bins = [[int(k in counted) for k in range(20)] for counted in ([10, 19], [10])]
+    assert found == {
+        "accuracy_gen_teacher": 0.5,
+        "confidence_gen_teacher": pytest.approx(0.8),
+        "labels_gen_teacher_by_class": [0, 1, 1],
+        "right_gen_teacher_by_class": [0, 1, 0],
+        "labels_gen_teacher_by_confidence": bins[0],
+        "right_gen_teacher_by_confidence": bins[1],
+    }
+
+
+def test_pixels_with_a_label_count_and_pixels_that_are_no_padding():
+    batch = make_batch(num=2)
+    batch.label_l[1, 4:] = 255
+    batch.valid_u[0, :7] = False
+    found = valid_pixels(batch)
+    assert torch.equal(found[:2], batch.label_l != 255)
+    assert torch.equal(found[2:], batch.valid_u)

@@ -14,13 +14,14 @@ from dvc.utils.serialize import modify_yaml
 from pipeline.artifacts import ROOT
 from pipeline.check import stages, studies
 from pipeline.config import load_params
+from pipeline.report.spec import load_paper
 
 
 def findings(root: Path) -> Iterator[str]:
     """What every rule finds; all but the first wait until the files can be read."""
     files = studies.study_files(root)
     unusable = [finding for path in files for finding in studies.unusable(path, load_params)]
-    unusable += studies.unusable(root / "paper.yaml", studies.load_tables)
+    unusable += studies.unusable(root / "paper.yaml", load_paper)
     yield from unusable
     if not unusable:
         yield from study_findings(root)
@@ -37,13 +38,13 @@ def study_findings(root: Path) -> Iterator[str]:
     """What the rules of `pipeline.check.studies` find."""
     files = studies.study_files(root)
     every = [load_params(path) for path in files]
-    active, tables = every[0], studies.load_tables(root / "paper.yaml")
+    active, paper = every[0], load_paper(root / "paper.yaml")
     for path, params in zip(files, every, strict=True):
         yield from studies.not_canonical(path)
         yield from studies.twins(params)
-    yield from studies.unregistered(tables, every)
-    yield from studies.uncited(active, tables)
-    yield from studies.unreadable_cells(active, tables)
+    yield from studies.unregistered(paper, every)
+    yield from studies.uncited(active, paper)
+    yield from studies.undrawable(active, paper)
 
 
 def prune(root: Path) -> None:

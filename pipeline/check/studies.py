@@ -10,20 +10,14 @@ from typing import Any
 from dvc.utils.hydra import apply_overrides
 
 from pipeline.config import Params, RunConfig
-from pipeline.report.tables import TableSpec, load_paper
+from pipeline.report.figures import kind_of
+from pipeline.report.spec import FigureSpec, Paper
 from pipeline.typed import did_you_mean
-
-Tables = Mapping[str, TableSpec]
 
 
 def study_files(root: Path) -> list[Path]:
     """Every study's parameters, the active one's first."""
     return [root / "params.yaml", *sorted((root / "studies").glob("*.yaml"))]
-
-
-def load_tables(path: Path) -> Tables:
-    """The tables of paper.yaml, all of which is checked."""
-    return load_paper(path).tables
 
 
 def unusable(path: Path, load: Callable[[Path], Any]) -> Iterator[str]:
@@ -81,43 +75,62 @@ def leaves(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return flat
 
 
-def cited(table: TableSpec) -> list[str]:
-    """The runs that fill a table's cells, each once."""
-    return list(dict.fromkeys(run for row in table.rows for run in row.runs if run is not None))
-
-
-def unregistered(tables: Tables, studies: Iterable[Params]) -> Iterator[str]:
-    """Cells that cite a run that no study has."""
+def unregistered(paper: Paper, studies: Iterable[Params]) -> Iterator[str]:
+    """Cells and figures that cite a run that no study has."""
     runs = {run for study in studies for run in study.runs}
-    for key, table in tables.items():
-        for run in cited(table):
-            if run not in runs:
-                yield (
-                    f"paper.yaml: tables.{key}: run {run!r} is in no study; "
-                    f"{did_you_mean(run, runs)}"
-                )
+    for section in ("tables", "figures"):
+        for key, spec in getattr(paper, section).items():
+            for run in spec.cited():
+                if run not in runs:
+                    yield (
+                        f"paper.yaml: {section}.{key}: run {run!r} is in no study; "
+                        f"{did_you_mean(run, runs)}"
+                    )
 
 
-def uncited(params: Params, tables: Tables) -> Iterator[str]:
-    """Runs of the active study that train for no table."""
-    shown = {run for key in params.tables if key in tables for run in cited(tables[key])}
+def uncited(params: Params, paper: Paper) -> Iterator[str]:
+    """Runs of the active study that train for no table and no figure, or are examined for none."""
+    shown = {
+        run for key in params.tables if key in paper.tables for run in paper.tables[key].cited()
+    }
+    figures = [paper.figures[key] for key in params.figures if key in paper.figures]
+    shown |= {run for figure in figures for run in figure.cited()}
     for run in params.runs:
         if run not in shown:
             yield (
-                f"params.yaml: runs.{run}: in none of the study's tables; "
+                f"params.yaml: runs.{run}: in none of the study's tables and figures; "
                 "cite it in paper.yaml, list its table under tables, or remove it"
             )
+    looked_into = {run for figure in figures if looks_into(figure) for run in figure.cited()}
+    for run in params.examined:
+        if run not in looked_into:
+            yield f"params.yaml: examined.{run}: no figure of the study looks into it; remove it"
 
 
-def unreadable_cells(params: Params, tables: Tables) -> Iterator[str]:
-    """Tables of the active study that paper.yaml lacks, or that cite runs of another group."""
-    for key, config in params.tables.items():
-        if key not in tables:
-            yield f"params.yaml: tables.{key}: not in paper.yaml; {did_you_mean(key, tables)}"
+def undrawable(params: Params, paper: Paper) -> Iterator[str]:
+    """Tables and figures of the active study that are not in paper.yaml, or lack what they show."""
+    for section in ("tables", "figures"):
+        known = getattr(paper, section)
+        for key in getattr(params, section):
+            if key not in known:
+                hint = did_you_mean(key, known)
+                yield f"params.yaml: {section}: {key}: not in paper.yaml; {hint}"
+    for key in params.figures:
+        if key not in paper.figures:
             continue
-        for run in cited(tables[key]):
-            if run in params.runs and (group := params.runs[run].group) != config.group:
+        for run in paper.figures[key].cited():
+            if run not in params.runs:
                 yield (
-                    f"params.yaml: tables.{key} reads group {config.group}, but it cites run "
-                    f"{run} of group {group}; give both one group"
+                    f"params.yaml: figures: {key} shows run {run}, which the study has not; "
+                    "add the run, or remove the figure"
                 )
+            elif looks_into(paper.figures[key]) and run not in params.examined:
+                yield (
+                    f"params.yaml: figures: {key} looks into run {run}; add it to `examined`, with "
+                    "its dataset"
+                )
+
+
+def looks_into(figure: FigureSpec) -> bool:
+    """Whether a figure needs what stage `examine` writes."""
+    return kind_of(figure.kind).EXAMINES

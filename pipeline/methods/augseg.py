@@ -26,7 +26,7 @@ from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.teaching import Thresholded
-from pipeline.unlabeled import boxes_of, measured
+from pipeline.unlabeled import boxes_of
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Method(Consistency):
         prob = probabilities(self.teachers["student"](batch.image_u).logits)
         confidence, label = prob.max(dim=1)
         taught = PseudoLabel(label, confidence)
-        self.diagnostics |= measured(taught, batch.truth_u, batch.valid_u)
+        self.measure(taught, batch.truth_u, batch.valid_u)
         patch_NHW = boxes_of(batch, self.config.patch, name="patch").box_NHW
         drawn_N = torch.rand(len(label), generator=batch.stream("adaptive")).to(prob)
         patch_NHW &= (drawn_N > sureness(prob, batch.valid_u))[:, None, None]

@@ -17,9 +17,14 @@ from torch import Tensor, nn
 import pipeline.methods
 from pipeline.batch import Batch, Views
 from pipeline.config import ConfigError, RecipeConfig, did_you_mean, from_mapping
-from pipeline.losses.segmentation import cross_entropy, ohem_cross_entropy, supervised_loss
+from pipeline.losses.segmentation import (
+    PseudoLabel,
+    cross_entropy,
+    ohem_cross_entropy,
+    supervised_loss,
+)
 from pipeline.models.deeplab import NetworkFactory, Output
-from pipeline.unlabeled import forward_each
+from pipeline.unlabeled import forward_each, measured
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,11 @@ class MethodBase(nn.Module):
         self.labeled_loss = setting.labeled_loss
         self.unsupervised_from = setting.unsupervised_from
         self.diagnostics: dict[str, Tensor] = {}
-        """Scalars of the last step that are worth a line in the log; detached."""
+        """What is worth a line in the log of the last step: scalars and vectors, detached."""
+        self.measuring = True
+        """Whether this step is logged: what only the log needs may wait for one that is."""
+        self.snapshot: dict[str, Tensor] = {}
+        """What figures show of the last logged step: a few images' worth, detached."""
 
     def before_step(self, progress: float, unlabeled: Sequence[Tensor]) -> None:
         """Called before each step, for methods that train in phases.
@@ -85,6 +94,15 @@ class MethodBase(nn.Module):
 
     def after_update(self, progress: float) -> None:
         """Called after each optimiser step: teachers, banks, prototypes."""
+
+    def measure(
+        self, taught: PseudoLabel, truth_NHW: Tensor, valid_NHW: Tensor, *, teacher: str = "teacher"
+    ) -> None:
+        """Notes, where this step is logged, how right a teacher's labels are and how sure."""
+        if self.measuring:
+            self.diagnostics |= measured(
+                taught, truth_NHW, valid_NHW, num_classes=self.num_classes, teacher=teacher
+            )
 
     def predictor(self) -> nn.Module:
         """The network that is evaluated: images in [0, 1] to `Output`."""

@@ -34,7 +34,6 @@ from pipeline.losses.segmentation import pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.ramps import sigmoid_ramp
-from pipeline.unlabeled import measured
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Method(Consistency):
         """What the decoders say of perturbed features, beside the main prediction."""
         network, size = self.students["student"], batch.image_u.shape[-2:]
         output = network(batch.image_u)
-        self.diagnostics |= measured(pseudo_label(output.logits), batch.truth_u, batch.valid_u)
+        self.measure(pseudo_label(output.logits), batch.truth_u, batch.valid_u)
         target = probabilities(output.logits)
         distances = [
             squared_difference(network.upsample(decoder(feature), size), target, batch.valid_u)

@@ -58,8 +58,9 @@ class Method(Consistency):
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Mixed images, and what both networks say of the unmixed ones."""
-        lesson = mixed_lesson(batch, self.config.cutmix, self.students, batch.image_u)
-        self.diagnostics |= lesson.measured
+        lesson = mixed_lesson(
+            batch, self.config.cutmix, self.students, batch.image_u, measure=self.measure
+        )
         return Seen((lesson.image,), lesson.valid, lesson.labels)
 
     def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:

@@ -13,13 +13,11 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.data.base import IGNORE_INDEX
 from pipeline.losses.segmentation import hard_cross_entropy, pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
-from pipeline.teaching import Weighted, mixed_lesson
-
-OTHER = {"first": "second", "second": "first"}
+from pipeline.teaching import OTHER, Weighted, mixed_lesson
+from pipeline.unlabeled import valid_pixels
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,10 @@ class Method(Consistency):
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Mixed images and both networks' labels, or the images alone."""
         if self.config.mixing == "none":
-            return Seen((batch.image_u,), batch.valid_u, batch.label_l != IGNORE_INDEX)
-        lesson = mixed_lesson(batch, self.config.cutmix, self.students, batch.image_u)
-        self.diagnostics |= lesson.measured
+            return Seen((batch.image_u,), batch.valid_u, valid_pixels(batch))
+        lesson = mixed_lesson(
+            batch, self.config.cutmix, self.students, batch.image_u, measure=self.measure
+        )
         return Seen((lesson.image,), lesson.valid, lesson.labels)
 
     def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:
@@ -56,7 +55,7 @@ class Method(Consistency):
         if self.config.mixing == "none":
             logits = {n: torch.cat([x.logits for x in both]) for n, both in outputs.items()}
             labels = {name: pseudo_label(value) for name, value in logits.items()}
-            valid = torch.cat([seen.target, seen.valid_NHW])
+            valid = seen.target
         else:
             logits = {name: output.logits for name, (_, output) in outputs.items()}
             labels, valid = seen.target, seen.valid_NHW

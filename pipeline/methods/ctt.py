@@ -50,8 +50,14 @@ class Method(Consistency):
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Mixed strong images, and the teachers' labels of plain ones."""
         view = batch.strong_u[0]
-        lesson = mixed_lesson(batch, self.config.cutmix, self.teachers, view, called="{}_teacher")
-        self.diagnostics |= lesson.measured
+        lesson = mixed_lesson(
+            batch,
+            self.config.cutmix,
+            self.teachers,
+            view,
+            measure=self.measure,
+            called="{}_teacher",
+        )
         return Seen((lesson.image,), lesson.valid, lesson.labels)
 
     def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:

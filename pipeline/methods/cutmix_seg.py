@@ -17,7 +17,7 @@ from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.teaching import Thresholded
-from pipeline.unlabeled import boxes_of, look, measured
+from pipeline.unlabeled import boxes_of, look
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Method(Consistency):
         mixed = boxes_of(batch, self.config.cutmix)
         prob = mixed(probabilities(look(self.teachers["student"], batch.image_u, mixed)))
         valid = mixed(batch.valid_u)
-        self.diagnostics |= measured(pseudo_label(prob.log()), mixed(batch.truth_u), valid)
+        self.measure(pseudo_label(prob.log()), mixed(batch.truth_u), valid)
         return Seen((mixed(batch.image_u),), valid, prob)
 
     def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:

@@ -41,8 +41,9 @@ class Method(Consistency):
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Labels of the weak view for the mixed strong one."""
-        lesson = mixed_lesson(batch, self.config.cutmix, self.students, batch.strong_u[0])
-        self.diagnostics |= lesson.measured
+        lesson = mixed_lesson(
+            batch, self.config.cutmix, self.students, batch.strong_u[0], measure=self.measure
+        )
         return Seen((lesson.image,), lesson.valid, lesson.labels["student"])
 
     def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from pipeline.losses.segmentation import PseudoLabel
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.teaching import Weighted
-from pipeline.unlabeled import boxes_of, look, measured
+from pipeline.unlabeled import boxes_of, look
 
 OTHER = {"first": "second", "second": "first"}
 
@@ -60,7 +60,7 @@ class Method(Consistency):
             prob = mixed(probabilities(look(student, batch.image_u, mixed)))
             positives[name] = fuzzy_positives(prob, mass=self.config.mass, most=self.config.most)
             confidence, label = prob.max(dim=1)
-            self.diagnostics |= measured(PseudoLabel(label, confidence), truth, valid, teacher=name)
+            self.measure(PseudoLabel(label, confidence), truth, valid, teacher=name)
             size = positives[name].sum(dim=1)[valid].float().mean()
             self.diagnostics[f"classes_{name}"] = size
         return Seen((mixed(batch.image_u),), valid, positives)

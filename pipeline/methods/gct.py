@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from pipeline.batch import Batch
 from pipeline.config import at_least, within
-from pipeline.data.base import IGNORE_INDEX
 from pipeline.losses.consistency import squared_difference
 from pipeline.losses.flaw import flaw_target, less_flawed, readable
 from pipeline.methods.base import Consistency, Seen, Setting
@@ -27,8 +25,8 @@ from pipeline.models.deeplab import Output
 from pipeline.models.flaw import FlawDetector
 from pipeline.ramps import sigmoid_ramp
 from pipeline.seeding import drawn_from
-
-OTHER = {"first": "second", "second": "first"}
+from pipeline.teaching import OTHER, frozen, with_own_rate
+from pipeline.unlabeled import valid_pixels
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class Method(Consistency):
         both = Both(
             image=torch.cat([batch.image_l, batch.image_u]),
             label_l=batch.label_l,
-            valid=torch.cat([batch.label_l != IGNORE_INDEX, batch.valid_u]),
+            valid=valid_pixels(batch),
             ramp=sigmoid_ramp(progress, self.config.ramp),
         )
         return Seen((batch.image_u,), batch.valid_u, both)
@@ -98,7 +96,7 @@ class Method(Consistency):
         config, both = self.config, seen.target
         logits = {name: torch.cat([x.logits for x in pair]) for name, pair in outputs.items()}
         probs = {name: value.float().softmax(dim=1) for name, value in logits.items()}
-        flaws = {name: self.flaws(both.image, prob) for name, prob in probs.items()}
+        flaws = {name: frozen(self.detector, both.image, prob) for name, prob in probs.items()}
         maps = {name: readable(flaw.detach()) for name, flaw in flaws.items()}
         terms = {}
         for name, other in OTHER.items():
@@ -115,11 +113,6 @@ class Method(Consistency):
             self.diagnostics[f"share_taught_{name}"] = 1 - own[both.valid].float().mean()
         return terms | {"detector": self.detector_loss(both, probs)}
 
-    def flaws(self, image: Tensor, prob: Tensor) -> Tensor:
-        """The detector's map, with a gradient for the prediction and none for the detector."""
-        fixed = {name: value.detach() for name, value in self.detector.named_parameters()}
-        return functional_call(self.detector, fixed, (image, prob))
-
     def detector_loss(self, both: Both, probs: dict[str, Tensor]) -> Tensor:
         """Mean over the networks of the squared error on labelled images."""
         num_l = len(both.label_l)
@@ -133,11 +126,5 @@ class Method(Consistency):
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """The detector's parameters in groups of their own."""
-        mine = {id(parameter) for parameter in self.detector.parameters()}
-        groups = []
-        for group in super().param_groups(weight_decay):
-            for own in (False, True):
-                params = [p for p in group["params"] if (id(p) in mine) == own]
-                scale = self.config.detector_lr_scale if own else 1.0
-                groups.append(group | {"params": params, "lr_scale": scale})
-        return groups
+        groups = super().param_groups(weight_decay)
+        return with_own_rate(groups, self.detector, self.config.detector_lr_scale)

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.batch import Batch, Views
-from pipeline.data.base import IGNORE_INDEX
 from pipeline.losses.consistency import probabilities, squared_difference
 from pipeline.losses.segmentation import pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.teaching import Weighted
-from pipeline.unlabeled import measured
+from pipeline.unlabeled import valid_pixels
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,10 @@ class Method(Consistency):
     def observe(self, batch: Batch, progress: float) -> Seen:
         """The teacher's opinion of the weak views; one pass for labelled, one for the others."""
         logits = [self.teachers["student"](x).logits for x in (batch.image_l, batch.image_u)]
-        self.diagnostics |= measured(pseudo_label(logits[1]), batch.truth_u, batch.valid_u)
+        self.measure(pseudo_label(logits[1]), batch.truth_u, batch.valid_u)
         image = batch.strong_u[0] if self.config.student_sees == "strong" else batch.image_u
-        valid = torch.cat([batch.label_l != IGNORE_INDEX, batch.valid_u])
-        return Seen((image,), batch.valid_u, (probabilities(torch.cat(logits)), valid))
+        target = probabilities(torch.cat(logits)), valid_pixels(batch)
+        return Seen((image,), batch.valid_u, target)
 
     def unsupervised(self, outputs: dict[str, list[Output]], seen: Seen) -> dict[str, Tensor]:
         """The two agree."""

@@ -25,10 +25,10 @@ from pipeline.config import at_least, within
 from pipeline.losses.consistency import negative_loss, probabilities
 from pipeline.losses.segmentation import pseudo_label, weighted_cross_entropy
 from pipeline.methods.base import Consistency, Seen, Setting
-from pipeline.models.deeplab import DeepLabV3Plus, Output
+from pipeline.models.deeplab import Output
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.ramps import cosine_ramp
-from pipeline.unlabeled import boxes_of, look, measured
+from pipeline.unlabeled import boxes_of, look
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,13 @@ class Method(Consistency):
         logits = [look(teacher, batch.image_u, mixed) for teacher in self.teachers.values()]
         prob = mixed(probabilities(torch.stack(logits).mean(dim=0)))
         image, valid = mixed(batch.strong_u[0]), mixed(batch.valid_u)
-        self.diagnostics |= measured(pseudo_label(prob.log()), mixed(batch.truth_u), valid)
+        self.measure(pseudo_label(prob.log()), mixed(batch.truth_u), valid)
         student, size = self.students["student"], image.shape[-2:]
-        fused = fuse(student, image)
+        low, high = student.trunk(image)
+        fused = student.fuse(student.aspp(high), low)
         noise = self.noise_against_the_teachers(fused, batch)
         weight = self.config.lambda_u * cosine_ramp(progress, self.config.ramp)
-        return Seen((), valid, (prob, classify(student, fused + noise, size), weight))
+        return Seen((), valid, (prob, student.classify(fused + noise, size)[0], weight))
 
     def noise_against_the_teachers(self, fused: Tensor, batch: Batch) -> Tensor:
         """T-VAT: found on the teachers' decoders, of the student's features and for them."""
@@ -92,7 +93,7 @@ class Method(Consistency):
         size = batch.image_u.shape[-2:]
 
         def predict(feature: Tensor) -> Tensor:
-            return torch.stack([classify(each, feature, size) for each in networks]).mean(dim=0)
+            return torch.stack([each.classify(feature, size)[0] for each in networks]).mean(dim=0)
 
         return adversarial_noise(
             predict,
@@ -124,15 +125,3 @@ class Method(Consistency):
     def predictor(self) -> nn.Module:
         """The first teacher."""
         return self.teachers["even"].average
-
-
-def fuse(network: DeepLabV3Plus, image: Tensor) -> Tensor:
-    """What the network's decoder gets: its ASPP's output beside low-level features."""
-    low, high = network.trunk(image)
-    aspp = network.upsample(network.aspp(high), low.shape[-2:])
-    return torch.cat([aspp, network.low_level(low)], dim=1)
-
-
-def classify(network: DeepLabV3Plus, fused: Tensor, size: torch.Size) -> Tensor:
-    """The logits that the network's decoder makes of it."""
-    return network.upsample(network.classifier(network.decoder(fused)), size)

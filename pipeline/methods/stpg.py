@@ -21,6 +21,7 @@ from pipeline.config import ConfigError, at_least
 from pipeline.data.base import IGNORE_INDEX
 from pipeline.dual_contrast import ContrastConfig, DualContrast, at_cells, counted_pixels
 from pipeline.losses.mismatch import (
+    PseudoLabelParts,
     class_mismatch_score,
     confusion_matrix,
     partition_pseudo_labels,
@@ -35,7 +36,10 @@ from pipeline.losses.segmentation import (
 from pipeline.methods.base import MethodBase, Setting
 from pipeline.models.deeplab import DeepLabV3Plus, Output, Projected
 from pipeline.models.ema import Teacher, TeacherConfig
-from pipeline.unlabeled import accuracy, boxes_of, forward_each, labels_of, measured
+from pipeline.unlabeled import accuracy, boxes_of, forward_each, labels_of
+
+IMAGES_SHOWN = 4
+"""Of a batch, in the snapshot of a training."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class Method(MethodBase):
         valid = mixed(batch.valid_u | self.config.count_padding)
         truth = mixed(batch.truth_u)
         for name, label in labels.items():
-            self.diagnostics |= measured(label, truth, valid, teacher=f"{name}_teacher")
+            self.measure(label, truth, valid, teacher=f"{name}_teacher")
         by_gen = labels["gen"]
         return Mixed(mixed(batch.image_u), valid, truth, by_gen, labels.get("pro", by_gen))
 
@@ -180,16 +184,41 @@ class Method(MethodBase):
         score_C = class_mismatch_score(confusion_CC, diagonal_prior=self.config.diagonal_prior)
         parts = partition_pseudo_labels(student_NHW, label_NHW, score_C, mixed.valid_NHW)
         selected_NHW = select(parts, self.config.selection)
+        if self.measuring:
+            self.note_selection(student_NHW, mixed, parts, selected_NHW)
+            self.snapshot |= {"confusion_CC": confusion_CC, "score_C": score_C}
+        return weighted_cross_entropy(
+            logits_NCHW, label_NHW, confidence_NHW * selected_NHW, mixed.valid_NHW
+        )
+
+    def note_selection(
+        self, student_NHW: Tensor, mixed: Mixed, parts: PseudoLabelParts, selected_NHW: Tensor
+    ) -> None:
+        """For the log and for figures: what is selected, of which class, and how right it is."""
+        label_NHW, truth_NHW = mixed.by_gen.label_NHW, mixed.truth_NHW
         num_valid = mixed.valid_NHW.sum().clamp(min=1)
+        known_NHW = selected_NHW & (truth_NHW != IGNORE_INDEX)
+        right_NHW = known_NHW & (label_NHW == truth_NHW)
         self.diagnostics |= {
             "share_consistent": parts.consistent_NHW.sum() / num_valid,
             "share_high": parts.high_NHW.sum() / num_valid,
             "share_selected": selected_NHW.sum() / num_valid,
-            "accuracy_selected": accuracy(label_NHW, mixed.truth_NHW, selected_NHW),
+            "accuracy_selected": accuracy(label_NHW, truth_NHW, selected_NHW),
+            "selected_by_class": label_NHW[known_NHW].bincount(minlength=self.num_classes),
+            "right_selected_by_class": label_NHW[right_NHW].bincount(minlength=self.num_classes),
         }
-        return weighted_cross_entropy(
-            logits_NCHW, label_NHW, confidence_NHW * selected_NHW, mixed.valid_NHW
-        )
+        part_NHW = 1 * parts.consistent_NHW + 2 * parts.high_NHW + 3 * parts.low_NHW
+        pixels = {
+            "image_N3HW": (255 * mixed.image).round(),
+            "valid_NHW": mixed.valid_NHW,
+            "truth_NHW": truth_NHW,
+            "student_NHW": student_NHW,
+            "teacher_NHW": label_NHW,
+            "part_NHW": part_NHW,
+            "selected_NHW": selected_NHW,
+        }
+        few = slice(0, IMAGES_SHOWN)
+        self.snapshot = {name: value[few].to(torch.uint8) for name, value in pixels.items()}
 
     def contrast_losses(
         self,

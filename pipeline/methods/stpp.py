@@ -25,7 +25,7 @@ from pipeline.losses.segmentation import hard_cross_entropy, pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.teaching import Weighted
-from pipeline.unlabeled import boxes_of, measured
+from pipeline.unlabeled import boxes_of
 
 KEPT = ("early", "middle", "last")
 
@@ -119,7 +119,7 @@ class Method(Consistency):
             return Seen((), batch.valid_u, None)
         with torch.no_grad():
             label = pseudo_label(self.former_teachers["last"](batch.image_u).logits)
-        self.diagnostics |= measured(label, batch.truth_u, batch.valid_u)
+        self.measure(label, batch.truth_u, batch.valid_u)
         learnt_N = self.learnt_K[batch.index_u]
         self.diagnostics["share_learnt"] = learnt_N.float().mean()
         erased_NHW = boxes_of(batch, self.config.cutout).box_NHW

@@ -108,8 +108,9 @@ class Method(Consistency):
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Mixed images, the teacher's labels, and its second look at labelled and mixed ones."""
-        lesson = mixed_lesson(batch, self.config.cutmix, self.teachers, batch.image_u)
-        self.diagnostics |= lesson.measured
+        lesson = mixed_lesson(
+            batch, self.config.cutmix, self.teachers, batch.image_u, measure=self.measure
+        )
         image, valid, label = lesson.image, lesson.valid, lesson.labels["student"]
         teacher = self.teachers["student"]
         output = teacher(torch.cat([batch.image_l, image]))

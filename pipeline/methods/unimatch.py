@@ -22,7 +22,7 @@ from pipeline.losses.consistency import confident_cross_entropy
 from pipeline.losses.segmentation import PseudoLabel, pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
-from pipeline.unlabeled import boxes_of, measured
+from pipeline.unlabeled import boxes_of
 
 STREAMS = ("strong0", "strong1")
 
@@ -73,7 +73,7 @@ class Method(Consistency):
         own = (low[:num], high[:num])  # drawn partners, which follow, are pasted only
         dropped = (F.dropout2d(feature, self.config.dropout) for feature in own)
         perturbed = network.decode(*dropped, size)
-        self.diagnostics |= measured(label, batch.truth_u, batch.valid_u)
+        self.measure(label, batch.truth_u, batch.valid_u)
         boxes = [boxes_of(batch, self.config.cutmix, name=f"cutmix{s}") for s in STREAMS]
         images = tuple(mixed(view) for mixed, view in zip(boxes, batch.strong_u, strict=True))
         return Seen(images, batch.valid_u, (label, perturbed, boxes))

@@ -54,10 +54,17 @@ class DeepLabV3Plus(nn.Module):
     def decode(self, low: Tensor, high: Tensor, size: torch.Size) -> Output:
         """What follows the trunk; `size` is the image's."""
         aspp = self.aspp(high)
-        up = self.upsample(aspp, low.shape[-2:])
-        decoder = self.decoder(torch.cat([up, self.low_level(low)], dim=1))
-        logits = self.upsample(self.classifier(decoder), size)
+        logits, decoder = self.classify(self.fuse(aspp, low), size)
         return Output(logits, aspp, decoder)
+
+    def fuse(self, aspp: Tensor, low: Tensor) -> Tensor:
+        """What the decoder gets: the ASPP's output beside low-level features."""
+        return torch.cat([self.upsample(aspp, low.shape[-2:]), self.low_level(low)], dim=1)
+
+    def classify(self, fused: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
+        """Logits and the decoder's features, of what `fuse` returned."""
+        decoder = self.decoder(fused)
+        return self.upsample(self.classifier(decoder), size), decoder
 
     def upsample(self, value_NDHW: Tensor, size: torch.Size) -> Tensor:
         """Bilinear."""

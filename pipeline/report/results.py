@@ -1,44 +1,120 @@
-"""What was measured, as tidy data frames."""
+"""What was measured, as git holds it: tidy data frames and arrays.
+
+Letters: S seeds, I images, C classes, P points, B bins of confidence.
+"""
 
 import json
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-
-def read_seeds(folder: Path) -> pd.DataFrame:
-    """One row for each run and seed below `folder`.
-
-    Returns:
-      Columns run, method, dataset, split, family and labeled (whose list it is, and its number of
-      labelled images), seed, miou (a fraction); sorted by run and seed.
-    """
-    rows = [
-        {k: result[k] for k in ("run", "method", "dataset")}
-        | {"split": result["split"]["name"]}
-        | {k: result["split"][k] for k in ("family", "labeled")}
-        | {"seed": seed["seed"], "miou": seed["miou"]}
-        for result in read_all(folder)
-        for seed in result["seeds"]
-    ]
-    columns = ["run", "method", "dataset", "split", "family", "labeled", "seed", "miou"]
-    return pd.DataFrame(rows, columns=columns).sort_values(["run", "seed"], ignore_index=True)
+from pipeline.artifacts import Paths
+from pipeline.typed import InputError
 
 
-def read_classes(folder: Path) -> pd.DataFrame:
-    """One row for each run, seed and class: columns run, seed, class, iou (a fraction or nan)."""
-    rows = [
-        {"run": result["run"], "seed": seed["seed"], "class": name, "iou": iou}
-        for result in read_all(folder)
-        for seed in result["seeds"]
-        for name, iou in zip(result["classes"], seed["iou"], strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["run", "seed", "class", "iou"]).astype({"iou": float})
+@dataclass(frozen=True)
+class Results:
+    """All results of a study."""
+
+    paths: Paths
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """The metrics file of each run, by the run's name."""
+        files = sorted(self.paths.metrics("_").parent.glob("*.json"))
+        return {path.stem: json.loads(path.read_text()) for path in files}
+
+    @cached_property
+    def seeds(self) -> pd.DataFrame:
+        """One row for each run and seed.
+
+        Columns run, method, dataset, split, family and labeled (whose list it is, and its number
+        of labelled images), seed, miou (a fraction); sorted by run and seed.
+        """
+        rows = [
+            {k: result[k] for k in ("run", "method", "dataset")}
+            | {"split": result["split"]["name"]}
+            | {k: result["split"][k] for k in ("family", "labeled")}
+            | {"seed": seed["seed"], "miou": seed["miou"]}
+            for result in self.metrics.values()
+            for seed in result["seeds"]
+        ]
+        columns = ["run", "method", "dataset", "split", "family", "labeled", "seed", "miou"]
+        return pd.DataFrame(rows, columns=columns).sort_values(["run", "seed"], ignore_index=True)
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """One row for each run, seed and class: run, seed, class, iou (a fraction or nan)."""
+        rows = [
+            {"run": run, "seed": seed["seed"], "class": name, "iou": iou}
+            for run, result in self.metrics.items()
+            for seed in result["seeds"]
+            for name, iou in zip(result["classes"], seed["iou"], strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["run", "seed", "class", "iou"]).astype({"iou": float})
+
+    def overview(self) -> pd.DataFrame:
+        """One row a run: what it is, its number of seeds, mean and deviation of mIoU in percent."""
+        by = ["run", "method", "dataset", "split", "labeled"]
+        percent = self.seeds.assign(miou=100 * self.seeds["miou"])
+        table = percent.groupby(by)["miou"].agg(["count", "mean", "std"]).reset_index()
+        table = table.rename(columns={"count": "seeds", "mean": "miou", "std": "miou_sd"})
+        return table.round({"miou": 2, "miou_sd": 2})
+
+    def calibration(self, run: str) -> np.ndarray:
+        """Float64 [S, 3, B] of a run: see `pipeline.metrics.calibration`."""
+        return np.array([seed["calibration"] for seed in self.metrics[run]["seeds"]])
+
+    def counts(self, run: str) -> np.ndarray:
+        """Int32 [S, I, 3, C] of a run: see `pipeline.evaluate.Evaluation.counts_I3C`."""
+        with np.load(self.paths.images(run)) as file:
+            return file["counts_SI3C"]
+
+    def examined(self, run: str) -> "Examined":
+        """What stage `examine` wrote of a run; an InputError if it is not among `examined`."""
+        folder = self.paths.examined(run)
+        if not (folder / "about.json").exists():
+            raise InputError(f"paper.yaml: run {run} is not examined; add it to `examined`")
+        return Examined(folder)
 
 
-def read_all(folder: Path) -> list[dict]:
-    """The metrics files below `folder`, in the order of their names."""
-    return [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))]
+@dataclass(frozen=True)
+class Examined:
+    """What figures show of one run (`stages/examine.py`)."""
+
+    folder: Path
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """Classes, colours, numbers of pixels, silhouettes."""
+        return json.loads((self.folder / "about.json").read_text())
+
+    @property
+    def classes(self) -> list[str]:
+        """Names, by index."""
+        return self.about["classes"]
+
+    @property
+    def colors(self) -> np.ndarray:
+        """The data set's own: uint8 [C, 3]."""
+        return np.array(self.about["colors"], np.uint8)
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """`embedding`, `pictures` or `snapshot`; an InputError if the method has no snapshot."""
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            raise InputError(f"{path}: missing; the run's method has no {name}")
+        with np.load(path) as file:
+            return dict(file)
+
+    def log(self) -> pd.DataFrame:
+        """One row a logged step; vectors by class or confidence are lists."""
+        lines = (self.folder / "log.jsonl").read_text().splitlines()
+        return pd.DataFrame([json.loads(line) for line in lines])
 
 
 def mean_and_deviation(values: pd.Series) -> str:

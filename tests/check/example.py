@@ -1,7 +1,7 @@
 """A small study in which everything is in order."""
 
 NETWORK = {"trunk": "resnet10t", "weights": "none"}
-RUN = {"group": "main", "dataset": "shapes", "split": "half", "recipe": "short", "method": "mix"}
+RUN = {"dataset": "shapes", "split": "half", "recipe": "short", "method": "mix"}
 PARAMS = {
     "study": "tiny",
     "datasets": {"shapes": {"source": "folder"}},
@@ -11,5 +11,5 @@ PARAMS = {
     "train": {},
     "evaluation": {"shapes": {"mode": "whole"}},
     "runs": {"one": RUN | {"seeds": [0]}},
-    "tables": {"first": {"group": "main"}},
+    "tables": ["first"],
 }

@@ -33,9 +33,9 @@ stages:
       deps: ["fingerprints/train-${item.method}.json", "data/splits/${study}/${item.split}.json"]
       params: ["runs.${key}"]
       outs: ["runs/${study}/${key}"]
-  summary:
-    cmd: python -m stages.summary
-    deps: [fingerprints/summary.json, "data/splits/${study}"]
+  tables:
+    cmd: python -m stages.tables
+    deps: [fingerprints/tables.json, "data/splits/${study}"]
     outs: [{"reports/${study}": {cache: false}}]
 """
 PAPER = {
@@ -134,7 +134,7 @@ def test_data_models_and_cache_are_not_needed(root):
             ],
         ),
         ("stages/split.py", "import", "# Why\nimport", ["fingerprint: stale; "]),
-        ("reports/tiny/summary.json", "{}", "[]", ["summary: stale; "]),
+        ("reports/tiny/summary.json", "{}", "[]", ["tables: stale; "]),
     ],
 )
 def test_a_change_is_found(root, name, old, new, expected):
@@ -173,7 +173,7 @@ def test_a_repository_before_its_first_run_is_stale_and_nothing_else(root):
     (root / "dvc.lock").unlink()
     found = list(findings(root))
     assert [finding.split(":")[0] for finding in found] == [
-        "fingerprint", "split@half", "summary", "train@one",
+        "fingerprint", "split@half", "tables", "train@one",
     ]  # fmt: skip
     assert all("stale" in finding for finding in found)
 

@@ -1,16 +1,23 @@
+from dataclasses import replace
+
 import pytest
 
 from pipeline.check import studies
-from pipeline.config import Params
-from pipeline.report.tables import Row, TableSpec
+from pipeline.config import ExaminedConfig, Params
+from pipeline.report.spec import FigureSpec, Paper, Row, TableSpec
 from pipeline.typed import from_mapping
 from tests.check.example import PARAMS, RUN
 
 
 def study(**runs):
-    """The study above with other runs: name -> what differs from `RUN`."""
+    """The example's study with other runs: name -> what differs from `RUN`."""
     entries = {name: RUN | {"seeds": [0]} | changes for name, changes in runs.items()}
     return from_mapping(Params, PARAMS | {"runs": entries}, "")
+
+
+def with_figures(params, *figures, examined=()):
+    looked_into = {run: ExaminedConfig("shapes") for run in examined}
+    return replace(params, figures=figures, examined=looked_into)
 
 
 def table(*runs):
@@ -18,11 +25,19 @@ def table(*runs):
     return TableSpec("First", "Table 1", columns, (Row("Mix", runs=runs), Row("Other")))
 
 
+def paper(*runs, **figures):
+    """One table that cites `runs`, and figures: name -> (kind, run)."""
+    specs = {
+        name: FigureSpec(kind, name, "Figure 1", {"Mix": run})
+        for name, (kind, run) in figures.items()
+    }
+    return Paper({"first": table(*runs)}, specs)
+
+
 @pytest.mark.parametrize(
     "second",
     [
         {"seeds": [1]},
-        {"group": "other"},
         {"set": {"rate": 1.0}},
         {"set": {"bank": {"decay": 0.5}}},
     ],
@@ -44,42 +59,59 @@ def test_runs_that_differ_are_not_twins(second):
 
 def test_a_cited_run_that_no_study_has_is_found_with_the_nearest_name():
     every = [study(one={}), study(two_stpg={})]
-    found = list(studies.unregistered({"first": table("one", None, "two_sptg")}, every))
+    found = list(studies.unregistered(paper("one", None, "two_sptg"), every))
     assert found == [
         "paper.yaml: tables.first: run 'two_sptg' is in no study; "
         "did you mean 'two_stpg'? known: one, two_stpg"
     ]
-    assert list(studies.unregistered({"first": table("one", None, "two_stpg")}, every)) == []
+    assert list(studies.unregistered(paper("one", None, "two_stpg"), every)) == []
+    found = list(studies.unregistered(paper("one", bars=("tail", "three")), every))
+    assert found == ["paper.yaml: figures.bars: run 'three' is in no study; known: one, two_stpg"]
 
 
 @pytest.mark.parametrize(
-    ("tables", "found"),
+    ("content", "figures", "found"),
     [
-        ({"first": table("one", "two")}, []),
-        ({"first": table("one")}, ["two"]),
-        ({"first": table("one"), "of_another_study": table("two")}, ["two"]),
-        ({}, ["one", "two"]),
+        (paper("one", "two"), (), []),
+        (paper("one"), (), ["two"]),
+        (paper("one", axis=("sweep", "two")), ("axis",), []),
+        (paper("one", axis=("sweep", "two")), (), ["two"]),
+        (Paper({"first": table("one"), "of_another_study": table("two")}), (), ["two"]),
+        (Paper({}), (), ["one", "two"]),
     ],
 )
-def test_a_run_that_no_table_of_the_study_cites_is_found(tables, found):
-    messages = list(studies.uncited(study(one={}, two={"seeds": [1]}), tables))
-    assert messages == [
-        f"params.yaml: runs.{run}: in none of the study's tables; "
+def test_a_run_that_nothing_of_the_study_cites_is_found(content, figures, found):
+    params = with_figures(study(one={}, two={"seeds": [1]}), *figures)
+    assert list(studies.uncited(params, content)) == [
+        f"params.yaml: runs.{run}: in none of the study's tables and figures; "
         "cite it in paper.yaml, list its table under tables, or remove it"
         for run in found
     ]
 
 
-def test_a_table_finds_what_it_cites_in_its_group_alone():
-    params = study(one={}, two={"group": "other"})
-    assert list(studies.unreadable_cells(params, {"first": table("one", "of_another_study")})) == []
-    assert list(studies.unreadable_cells(params, {"first": table("one", "two")})) == [
-        "params.yaml: tables.first reads group main, but it cites run two of group other; "
-        "give both one group"
+def test_a_run_that_is_examined_for_no_figure_is_found():
+    content = paper("one", "two", places=("tsne", "one"))
+    params = with_figures(study(one={}, two={"seeds": [1]}), "places", examined=("one", "two"))
+    assert list(studies.uncited(params, content)) == [
+        "params.yaml: examined.two: no figure of the study looks into it; remove it"
     ]
-    assert list(studies.unreadable_cells(params, {"frist": table("one")})) == [
-        "params.yaml: tables.first: not in paper.yaml; did you mean 'frist'? known: frist"
+
+
+def test_what_cannot_be_drawn_is_found():
+    params = study(one={})
+    assert list(studies.undrawable(params, paper("one", "of_another_study"))) == []
+    assert list(studies.undrawable(params, Paper({"frist": table("one")}))) == [
+        "params.yaml: tables: first: not in paper.yaml; did you mean 'frist'? known: frist"
     ]
+    content = paper("one", places=("tsne", "one"), axis=("sweep", "two"))
+    params = with_figures(params, "places", "axis", "bars")
+    assert list(studies.undrawable(params, content)) == [
+        "params.yaml: figures: bars: not in paper.yaml; known: axis, places",
+        "params.yaml: figures: places looks into run one; add it to `examined`, with its dataset",
+        "params.yaml: figures: axis shows run two, which the study has not; "
+        "add the run, or remove the figure",
+    ]
+    assert list(studies.undrawable(with_figures(params, "places", examined=["one"]), content)) == []
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ SECTIONS = {
     "u2pl": {"bank_size": 32, "dim": 24, "low_rank": 1},
     "cac": {"negatives": 40, "dim": 8, "threshold": 0.0},
     "gct": {"width": 4, "blocks": 2},
+    "eln": {"localize_from": 0.1, "margins": [0.5, 1.0], "restart": 2, "dim": 8},
+    "ads": {"width": 4, "threshold_stable": 0.2, "threshold_st": 0.3},
 }
 
 UNLABELED = [torch.rand(1, 3, 40, 36, generator=torch.Generator().manual_seed(k)) for k in range(4)]

@@ -67,7 +67,9 @@ def test_mean_teacher_equals_a_slow_loop(view):
     method, batch = make("mean_teacher", lambda_u=7.0, student_sees=view), padded_batch()
     batch.label_l[1, 20:] = 255
     seen, outputs, terms = passed(method, batch)
-    assert torch.equal(*seen.images_NCHW, {"weak": batch.image_u, "strong": batch.strong_u[0]}[view])
+    assert torch.equal(
+        *seen.images_NCHW, {"weak": batch.image_u, "strong": batch.strong_u[0]}[view]
+    )
     logits = torch.cat([output.logits for output in outputs["student"]])
     teacher = method.teachers["student"]
     target = torch.cat([teacher(x).logits.softmax(dim=1) for x in (batch.image_l, batch.image_u)])

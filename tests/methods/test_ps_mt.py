@@ -5,7 +5,6 @@ import torch
 
 from pipeline.config import ConfigError
 from pipeline.methods import base
-from pipeline.methods.ps_mt import classify, fuse
 from tests.methods.test_contract import make, make_batch, run_steps
 from tests.methods.test_field import padded_batch, pixels, slow_cross_entropy, spoil
 
@@ -81,23 +80,18 @@ def test_the_first_teacher_is_evaluated():
     assert method.predictor() is method.teachers["even"].average
 
 
-def test_the_features_are_those_of_the_networks_own_decoder():
-    network, image = make("ps_mt").students["student"].eval(), make_batch().image_u
-    with torch.no_grad():
-        found = classify(network, fuse(network, image), image.shape[-2:])
-        torch.testing.assert_close(found, network(image).logits)
-
-
 def test_the_noise_is_what_the_teachers_mind():
     method, batch = make("ps_mt"), make_batch()
     with torch.no_grad():
         method.teachers["odd"].average.classifier.weight.mul_(0.5)
-        fused = fuse(method.students["student"], batch.image_u)
+        student = method.students["student"]
+        low, high = student.trunk(batch.image_u)
+        fused = student.fuse(student.aspp(high), low)
         networks = [teacher.average for teacher in method.teachers.values()]
         size = torch.Size((32, 32))
 
         def say(feature):
-            return sum(classify(each, feature, size) for each in networks) / 2
+            return sum(each.classify(feature, size)[0] for each in networks) / 2
 
         def change(noise):
             log_prob = say(fused + noise).log_softmax(dim=1)

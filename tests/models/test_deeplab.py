@@ -42,6 +42,15 @@ def test_the_logits_are_the_classified_decoder_features(tiny_network):
     torch.testing.assert_close(output.logits[..., ::4, ::4], coarse)
 
 
+def test_the_parts_in_turn_are_the_whole(tiny_network):
+    network, image = build(tiny_network).eval(), torch.rand(2, 3, 40, 48)
+    low, high = network.trunk(image)
+    logits, decoder = network.classify(network.fuse(network.aspp(high), low), image.shape[-2:])
+    whole = network(image)
+    assert torch.equal(logits, whole.logits)
+    assert torch.equal(decoder, whole.decoder)
+
+
 def test_every_parameter_gets_gradient(tiny_network):
     network = build(tiny_network).train()
     image = torch.rand(2, 3, 64, 64, generator=stream(0, "image"))

@@ -24,7 +24,7 @@ from pipeline.artifacts import ROOT
 pytestmark = pytest.mark.slow
 
 FILES = ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
-RUN = {"group": "main", "dataset": "street", "split": "half", "recipe": "short"}
+RUN = {"dataset": "street", "split": "half", "recipe": "short"}
 NETWORK = {
     "trunk": "test_resnet",
     "weights": "none",
@@ -45,21 +45,32 @@ PARAMS = {
         "short": {"crop": [32, 32], "batch": 2, "steps": 24, "lr": 0.01, "network": NETWORK}
     },
     "methods": {"supervised": {}, "stpg": {"lambda_u": 1.0}},
-    "train": {"threads": 1, "checkpoint_every": 3},
+    "train": {"threads": 1},
+    "runtime": {"checkpoint_every": 3},
     "evaluation": {"street": {"mode": "whole"}},
     "runs": {
         "plain": RUN | {"method": "supervised", "seeds": [0]},
         "ours": RUN | {"method": "stpg", "seeds": [0]},
     },
-    "tables": {"first": {"group": "main"}},
+    "examined": {"ours": {"dataset": "street"}},
+    "tables": ["first"],
+    "figures": ["chosen"],
 }
 ROWS = [{"name": "Baseline", "runs": ["plain"]}, {"name": "STPG", "runs": ["ours"]}]
 PAPER = {
     "tables": {"first": {"title": "Streets", "source": "none", "columns": ["1/2"], "rows": ROWS}},
+    "figures": {
+        "chosen": {
+            "kind": "selection",
+            "title": "Chosen",
+            "source": "Figure 4",
+            "runs": {"STPG": "ours"},
+        }
+    },
     "notes": {"tiny": {"title": ", drawn", "note": "Nothing is learnt here."}},
 }
 BEFORE_TRAINING = {"fingerprint", "download@street", "prepare@street", "split@half"}
-REPORTS = {"table@first", "summary"}
+REPORTS = {"tables", "figures", "report"}
 
 
 class Project:
@@ -152,7 +163,7 @@ def project(tmp_path_factory):
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     project = Project(root)
     assert project.repro() == BEFORE_TRAINING | REPORTS | {
-        "train@plain", "evaluate@plain", "train@ours", "evaluate@ours",
+        "train@plain", "evaluate@plain", "train@ours", "evaluate@ours", "examine@ours",
     }  # fmt: skip
     return project
 
@@ -164,7 +175,7 @@ def test_nothing_runs_twice_and_all_is_as_the_check_wants_it(project):
 
 def test_a_method_parameter_trains_the_runs_of_that_method(project):
     project.change_params(lambda params: params["methods"]["stpg"].update(lambda_u=0.5))
-    assert project.repro() == {"train@ours", "evaluate@ours"} | REPORTS
+    assert project.repro() == {"train@ours", "evaluate@ours", "examine@ours"} | REPORTS
 
 
 def test_a_comment_trains_nothing(project):
@@ -174,7 +185,13 @@ def test_a_comment_trains_nothing(project):
 
 def test_code_trains_the_runs_that_use_it_and_equal_metrics_stop_there(project):
     project.append("pipeline/losses/mismatch.py", "\nUNUSED = 1\n")
-    assert project.repro() == {"fingerprint", "train@ours", "evaluate@ours"}
+    assert project.repro() == {
+        "fingerprint",
+        "train@ours",
+        "evaluate@ours",
+        "examine@ours",
+        "report",  # the record names another code
+    }
 
 
 def test_a_new_seed_trains_that_seed_alone(project):
@@ -193,7 +210,7 @@ def test_a_clone_without_data_models_and_cache_renders_its_tables(project, tmp_p
     clone = Project(shutil.copytree(project.root, tmp_path / "clone", ignore=absent))
     paper = clone.root / "paper.yaml"
     paper.write_text(paper.read_text().replace("Streets", "Avenues"))
-    assert clone.repro("--allow-missing") == {"table@first"}
+    assert clone.repro("--allow-missing") == {"tables", "report"}
     assert (clone.root / "reports/tiny/tables/first.md").read_text().startswith("# Avenues")
 
 

@@ -1,11 +1,12 @@
 import pandas as pd
 import pytest
 
-from pipeline.artifacts import write_json
-from pipeline.report.results import mean_and_deviation, read_classes, read_seeds
+from pipeline.artifacts import Paths, write_json
+from pipeline.report.results import Results, mean_and_deviation
+from pipeline.typed import InputError
 
 
-def write_result(folder, run, seeds):
+def write_result(paths, run, seeds):
     """A metrics file as the stage `evaluate` writes it; seeds: number -> (miou, iou)."""
     result = {
         "run": run,
@@ -14,17 +15,22 @@ def write_result(folder, run, seeds):
         "dataset": "voc",
         "classes": ["road", "sky"],
         "seeds": [
-            {"seed": seed, "miou": miou, "iou": iou, "confusion": [[1, 0], [0, 1]]}
+            {"seed": seed, "miou": miou, "iou": iou, "calibration": [[2], [1], [1.5]]}
             for seed, (miou, iou) in seeds.items()
         ],
     }
-    write_json(folder / f"{run}.json", result)
+    write_json(paths.metrics(run), result)
 
 
-def test_seeds_are_rows_in_order_of_run_and_seed(tmp_path):
-    write_result(tmp_path / "a", "z", {1: (0.5, [0.5, 0.5]), 0: (0.25, [0.25, None])})
-    write_result(tmp_path / "b", "y", {0: (0.75, [1.0, 0.5])})
-    got = read_seeds(tmp_path)
+@pytest.fixture
+def paths(tmp_path):
+    return Paths("tiny", tmp_path)
+
+
+def test_seeds_are_rows_in_order_of_run_and_seed(paths):
+    write_result(paths, "z", {1: (0.5, [0.5, 0.5]), 0: (0.25, [0.25, None])})
+    write_result(paths, "y", {0: (0.75, [1.0, 0.5])})
+    got = Results(paths).seeds
     assert list(got) == [
         "run", "method", "dataset", "split", "family", "labeled", "seed", "miou",
     ]  # fmt: skip
@@ -38,20 +44,40 @@ def test_seeds_are_rows_in_order_of_run_and_seed(tmp_path):
     assert set(got["method"]) == {"stpg"}
 
 
-def test_classes_are_rows_and_an_absent_one_is_nan(tmp_path):
-    write_result(tmp_path, "z", {0: (0.25, [0.25, None]), 1: (0.5, [0.75, 0.25])})
-    got = read_classes(tmp_path)
+def test_classes_are_rows_and_an_absent_one_is_nan(paths):
+    write_result(paths, "z", {0: (0.25, [0.25, None]), 1: (0.5, [0.75, 0.25])})
+    got = Results(paths).classes
     assert list(got) == ["run", "seed", "class", "iou"]
     assert got["class"].tolist() == ["road", "sky"] * 2
     assert got["iou"].fillna(-1).tolist() == [0.25, -1, 0.75, 0.25]
 
 
-@pytest.mark.parametrize("read", [read_seeds, read_classes])
-def test_an_empty_folder_gives_an_empty_frame_with_its_columns(tmp_path, read):
-    got = read(tmp_path / "nothing")
+def test_the_overview_has_a_row_a_run(paths):
+    write_result(paths, "z", {0: (0.25, [0.25, None]), 1: (0.5, [0.75, 0.25])})
+    write_result(paths, "y", {0: (0.75, [1.0, 0.5])})
+    got = Results(paths).overview().fillna(-1)
+    assert got[["run", "seeds", "miou", "miou_sd"]].values.tolist() == [
+        ["y", 1, 75.0, -1],
+        ["z", 2, 37.5, 17.68],
+    ]
+
+
+def test_calibration_is_an_array_by_seed(paths):
+    write_result(paths, "z", {0: (0.25, [0.25, None]), 1: (0.5, [0.75, 0.25])})
+    assert Results(paths).calibration("z").tolist() == [[[2], [1], [1.5]]] * 2
+
+
+@pytest.mark.parametrize("frame", ["seeds", "classes"])
+def test_an_empty_folder_gives_an_empty_frame_with_its_columns(paths, frame):
+    got = getattr(Results(paths), frame)
     assert got.empty
     assert "run" in got
     assert "seed" in got
+
+
+def test_a_run_that_is_not_examined_is_named(paths):
+    with pytest.raises(InputError, match="run z is not examined; add it to `examined`"):
+        Results(paths).examined("z")
 
 
 @pytest.mark.parametrize(

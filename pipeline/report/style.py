@@ -1,0 +1,8 @@
+"""How figures look."""
+
+from typing import Any
+
+
+def style() -> dict[str, Any]:
+    """Settings of matplotlib."""
+    return {"savefig.dpi": 200}
