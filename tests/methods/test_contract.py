@@ -30,6 +30,7 @@ SECTIONS = {
     "gct": {"width": 4, "blocks": 2},
     "eln": {"localize_from": 0.1, "margins": [0.5, 1.0], "restart": 2, "dim": 8},
     "ads": {"width": 4, "threshold_stable": 0.2, "threshold_st": 0.3},
+    "prcl": {"threshold": 0.3, "weak_threshold": 0.3, "queries": 8, "negatives": 16, "dim": 8},
 }
 
 UNLABELED = [torch.rand(1, 3, 40, 36, generator=torch.Generator().manual_seed(k)) for k in range(4)]
