@@ -27,7 +27,9 @@ def kind_of(name: str) -> ModuleType:
 
 def draw(spec: FigureSpec, results: Results, path: Path) -> None:
     """Writes `path` with .png and .pdf; the same bytes from the same results and versions."""
-    with matplotlib.rc_context(style()):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever a matplotlibrc says
+        matplotlib.rcParams.update(style())
         figure = kind_of(spec.kind).draw(spec, results)
         figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Producer": None})
