@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -74,12 +74,32 @@ class Results:
         with np.load(self.paths.images(run)) as file:
             return file["counts_SI3C"]
 
+    def image_ids(self, run: str) -> list[str]:
+        """The validation images that a run was scored on, in the order of `counts`."""
+        with np.load(self.paths.images(run)) as file:
+            return file["ids"].tolist()
+
+    def by_seed(self, run: str) -> dict[int, "Scored"]:
+        """What was measured of each seed, in the order of the run's seeds."""
+        seeds = self.metrics[run]["seeds"]
+        pairs = zip(seeds, self.counts(run), strict=True)
+        return {seed["seed"]: Scored(seed["miou"], counts_I3C) for seed, counts_I3C in pairs}
+
     def examined(self, run: str) -> "Examined":
         """What stage `examine` wrote of a run; an InputError if it is not among `examined`."""
         folder = self.paths.examined(run)
         if not (folder / "about.json").exists():
             raise InputError(f"paper.yaml: run {run} is not examined; add it to `examined`")
         return Examined(folder)
+
+
+class Scored(NamedTuple):
+    """One seed of a run."""
+
+    miou: float
+    """A fraction."""
+    counts_I3C: np.ndarray
+    """See `pipeline.evaluate.Evaluation`."""
 
 
 @dataclass(frozen=True)

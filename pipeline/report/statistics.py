@@ -20,14 +20,21 @@ class Interval(NamedTuple):
 
 
 def mean_iou(counts_3C: np.ndarray) -> np.ndarray:
-    """Mean IoU [...] of counts [..., 3, C]; a class that is nowhere counts nowhere."""
+    """Mean IoU [...] of counts [..., 3, C]; a class that is nowhere counts nowhere.
+
+    nan where no class is.
+    """
     hit, true, predicted = np.moveaxis(counts_3C.astype(np.float64), -2, 0)
     union = true + predicted - hit
-    iou = np.divide(hit, union, out=np.full_like(hit, np.nan), where=union > 0)
-    return np.nanmean(iou, axis=-1)
+    there = union > 0
+    iou = np.divide(hit, union, out=np.zeros_like(hit), where=there)
+    num = there.sum(axis=-1)
+    return np.divide(iou.sum(axis=-1), num, out=np.full(num.shape, np.nan), where=num > 0)
 
 
-def over_images(base_SI3C: np.ndarray, other_SI3C: np.ndarray, seed: int = 0) -> Interval:
+def over_images(
+    base_SI3C: np.ndarray, other_SI3C: np.ndarray, *, draws: int = DRAWS, seed: int = 0
+) -> Interval:
     """Interval of the difference other - base, by a paired bootstrap over validation images.
 
     Each draw takes as many images as there are, with replacement, the same for both; their counts
@@ -36,13 +43,21 @@ def over_images(base_SI3C: np.ndarray, other_SI3C: np.ndarray, seed: int = 0) ->
     not of other trainings.
     """
     num = base_SI3C.shape[1]
-    drawn_RI = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), size=DRAWS)
-    means = [
-        np.mean([mean_iou(np.einsum("ri,ikc->rkc", drawn_RI, x)) for x in counts], axis=0)
-        for counts in (base_SI3C, other_SI3C)
-    ]
+    generator = np.random.default_rng(seed)
+    drawn_RI = generator.multinomial(num, np.full(num, 1 / num), size=draws).astype(np.float64)
+    base_R, other_R = (drawn_miou(drawn_RI, counts) for counts in (base_SI3C, other_SI3C))
     tail = 100 * (1 - LEVEL) / 2
-    return Interval(*np.percentile(means[1] - means[0], [tail, 100 - tail]).tolist())
+    return Interval(*np.percentile(other_R - base_R, [tail, 100 - tail]).tolist())
+
+
+def drawn_miou(drawn_RI: np.ndarray, counts_SI3C: np.ndarray) -> np.ndarray:
+    """Mean over seeds of the mIoU of each draw: float64 [R].
+
+    Counts are whole numbers below 2 ** 53, so their sums are exact, in whatever order.
+    """
+    summed_SR = [drawn_RI @ counts.reshape(len(counts), -1) for counts in counts_SI3C]
+    shape = (len(drawn_RI), *counts_SI3C.shape[2:])
+    return np.mean([mean_iou(summed.reshape(shape)) for summed in summed_SR], axis=0)
 
 
 def over_seeds(base_S: np.ndarray, other_S: np.ndarray) -> Interval | None:
@@ -53,5 +68,6 @@ def over_seeds(base_S: np.ndarray, other_S: np.ndarray) -> Interval | None:
     difference_S = other_S - base_S
     if len(difference_S) < 2:
         return None
-    half = stats.t.ppf((1 + LEVEL) / 2, len(difference_S) - 1) * stats.sem(difference_S)
-    return Interval(difference_S.mean() - half, difference_S.mean() + half)
+    mean, error = difference_S.mean(), stats.sem(difference_S)
+    half = stats.t.ppf((1 + LEVEL) / 2, len(difference_S) - 1) * error
+    return Interval(float(mean - half), float(mean + half))

@@ -1,38 +1,95 @@
 """Tables of measured beside published numbers: data frames, Markdown, CSV and LaTeX."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from pipeline.report.results import Results, mean_and_deviation
 from pipeline.report.spec import Note, Paper, TableSpec
-from pipeline.report.statistics import DRAWS, Interval, over_images, over_seeds
+from pipeline.report.statistics import DRAWS, LEVEL, Interval, over_images, over_seeds
+from pipeline.typed import InputError
 
 CHECK = "\u2713"
+MEASURED = (
+    "Measured: mean ± sample standard deviation over seeds, last step of training, validation "
+    "images; in brackets the images with labels."
+)
+INTERVALS = (
+    f"Differences are in points of mIoU, over the seeds that both rows have. Their "
+    f"{100 * LEVEL:.0f} % intervals: over validation images (paired bootstrap, {DRAWS} draws), and "
+    "over seeds (paired t; none of a single seed)."
+)
+LATEX = {symbol: f"\\{symbol}" for symbol in "%&#_${}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    CHECK: r"$\checkmark$",
+    "±": r"$\pm$",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table holds, in whatever form it is written."""
+
+    title: str
+    about: str
+    """Where the published numbers are from; whose splits, and how many seeds."""
+    compared: pd.DataFrame
+    differences: pd.DataFrame
+    """Without rows if nothing is compared, or nothing of it measured."""
+    classes: pd.DataFrame
+    """Without rows if nothing is measured."""
+    runs: tuple[str, ...]
+    """The measured ones that it shows."""
+
+
+def fill(paper: Paper, key: str, study: str, results: Results) -> Table:
+    """The table called `key`."""
+    spec, note = paper.tables[key], paper.notes.get(study, Note())
+    published = any(value is not None for row in spec.rows for value in row.published)
+    source = (
+        f"Published: {spec.source}" if published else f"{spec.source[:1].upper()}{spec.source[1:]}"
+    )
+    return Table(
+        title=f"{spec.title}{note.title}",
+        about=f"{source}. {seeds_of(spec, results.seeds)}",
+        compared=compare(spec, results.seeds),
+        differences=comparisons(spec, results),
+        classes=per_class(spec, results.classes),
+        runs=tuple(run for run in spec.cited() if run in results.metrics),
+    )
+
+
+def capitalized(text: str) -> str:
+    """With a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def render(paper: Paper, key: str, study: str, results: Results) -> dict[str, str]:
     """The table called `key` by file suffix: md, csv, tex."""
-    spec, note = paper.tables[key], paper.notes.get(study, Note())
-    table = compare(spec, results.seeds)
-    title = f"{spec.title}{note.title}: mIoU (%), study `{study}`"
+    table, note = fill(paper, key, study, results), paper.notes.get(study, Note())
     text = [
-        f"# {title}",
+        f"# {table.title}: mIoU (%), study `{study}`",
         note.note,
-        f"Published: {spec.source}. Measured: mean ± sample standard deviation over seeds, last "
-        f"step of training, validation images; in brackets the images with labels. "
-        f"{seeds_of(spec, results.seeds)}",
-        to_markdown(table),
-        "\n".join(f"- {line}" for line in comparisons(spec, results)),
-        "## IoU of each class (%)" if len(results.classes) else "",
-        to_markdown(per_class(spec, results.classes)),
+        f"{table.about} {MEASURED}",
+        to_markdown(table.compared),
     ]
+    if len(table.differences):
+        text += ["## Differences", INTERVALS, to_markdown(table.differences)]
+    if len(table.classes):
+        text += ["## IoU of each class (%)", to_markdown(table.classes)]
+    caption = f"{table.title}: mIoU (%), study {study}"
     return {
         "md": "\n\n".join(filter(None, text)) + "\n",
-        "csv": table.to_csv(index=False),
-        "tex": to_latex(table, caption=title.replace("`", ""), label=f"tab:{study}-{key}"),
+        "csv": table.compared.to_csv(index=False),
+        "tex": to_latex(table.compared, caption=caption, label=f"tab:{study}-{key}"),
     }
 
 
@@ -67,57 +124,71 @@ def without_count(column: str) -> str:
 def seeds_of(spec: TableSpec, seeds: pd.DataFrame) -> str:
     """Whose lists the splits are, and how many seeds each run has."""
     mine = seeds[seeds["run"].isin(spec.cited())]
-    families = ", ".join(sorted(set(mine["family"])))
-    by_number: dict[int, list[str]] = {}
-    for run, rows in mine.groupby("run"):
-        by_number.setdefault(len(rows), []).append(str(run))
-    if not by_number:
+    if mine.empty:
         return "Nothing is measured yet."
-    usual = max(by_number, key=lambda number: len(by_number[number]))
+    by_number: dict[int, list[str]] = {}
+    for run, number in sorted(mine["run"].value_counts().items()):
+        by_number.setdefault(number, []).append(run)
+    usual = max(by_number, key=lambda number: (len(by_number[number]), number))
     others = [
         f"{', '.join(runs)}: {number}"
         for number, runs in sorted(by_number.items())
         if number != usual
     ]
     more = f" ({'; '.join(others)})" if others else ""
-    return f"Splits: {families}. Seeds: {usual}{more}."
+    families = ", ".join(sorted(set(mine["family"])))
+    return f"Splits: {families}. Seeds a run: {usual}{more}."
 
 
-def comparisons(spec: TableSpec, results: Results) -> Iterator[str]:
-    """A sentence for each column in which both rows of `spec.compare` are measured."""
-    if spec.compare is None:
-        return
-    rows = {row.name: row for row in spec.rows}
-    base, other = (rows[name] for name in spec.compare)
-    for column, base_run, other_run in zip(spec.columns, base.runs, other.runs, strict=True):
-        if base_run in results.metrics and other_run in results.metrics:
-            yield difference(results, (base.name, base_run), (other.name, other_run), column)
+def comparisons(spec: TableSpec, results: Results) -> pd.DataFrame:
+    """What the second row of `spec.compare` gains: a row for each column with both measured."""
+    names, found = spec.compare or ("", ""), []
+    if spec.compare is not None:
+        rows = {row.name: row for row in spec.rows}
+        of_both = (rows[name].runs for name in names)
+        for column, *runs in zip(spec.columns, *of_both, strict=False):  # a row may have no runs
+            if all(run in results.metrics for run in runs):
+                found += difference(results, *runs, without_count(column))
+    intervals = [f"{100 * LEVEL:.0f} % over {what}" for what in ("images", "seeds")]
+    head = [f"{names[1]} minus {names[0]}", "points", *intervals, "seeds"]
+    return pd.DataFrame(found, columns=head)
 
 
-def difference(results: Results, base: tuple[str, str], other: tuple[str, str], column: str) -> str:
-    """How much better the other run is than the base, over their common seeds."""
-    by_seed = {}
-    for _, run in (base, other):
-        mine = results.seeds[results.seeds["run"] == run]
-        by_seed[run] = dict(zip(mine["seed"], mine["miou"], strict=True))
-    common = [seed for seed in by_seed[base[1]] if seed in by_seed[other[1]]]
-    scores, counts = [], []
-    for _, run in (base, other):
-        scores.append(np.array([by_seed[run][seed] for seed in common]))
-        places = [list(by_seed[run]).index(seed) for seed in common]
-        counts.append(results.counts(run)[places])
-    mean = 100 * (scores[1] - scores[0]).mean()
-    images, seeds = over_images(*counts), over_seeds(*scores)
-    trained = f"over {len(common)} seeds {percent(seeds)} (paired t)" if seeds else "one seed"
-    return (
-        f"{other[0]} - {base[0]}, {without_count(column)}: {mean:+.2f}; 95 % intervals: over "
-        f"images {percent(images)} (paired bootstrap, {DRAWS} draws), {trained}"
+def difference(results: Results, base: str, other: str, column: str) -> list[tuple[str, ...]]:
+    """The row for two runs, in points, over the seeds that both have; none without such."""
+    if results.image_ids(base) != results.image_ids(other):
+        raise InputError(
+            f"paper.yaml: {base} is compared with {other}, which was scored on other images; "
+            "cite runs of one data set"
+        )
+    base_of, other_of = results.by_seed(base), results.by_seed(other)
+    common = [seed for seed in base_of if seed in other_of]
+    if not common:
+        return []
+    base_S, other_S = (np.array([of[seed].miou for seed in common]) for of in (base_of, other_of))
+    base_SI3C, other_SI3C = (
+        np.stack([of[seed].counts_I3C for seed in common]) for of in (base_of, other_of)
     )
+    seeds = over_seeds(base_S, other_S)
+    return [
+        (
+            column,
+            points((other_S - base_S).mean()),
+            bounds(over_images(base_SI3C, other_SI3C)),
+            bounds(seeds) if seeds else "",
+            str(len(common)),
+        )
+    ]
 
 
-def percent(interval: Interval) -> str:
+def points(fraction: float) -> str:
+    """In percent, signed; zero is +0.00."""
+    return f"{round(100 * fraction, 2) + 0.0:+.2f}"
+
+
+def bounds(interval: Interval) -> str:
     """`[low, high]`."""
-    return f"[{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
+    return f"[{points(interval.low)}, {points(interval.high)}]"
 
 
 def per_class(spec: TableSpec, classes: pd.DataFrame) -> pd.DataFrame:
@@ -129,31 +200,59 @@ def per_class(spec: TableSpec, classes: pd.DataFrame) -> pd.DataFrame:
             if len(mine):
                 by_class = mine.groupby("class", sort=False)["iou"].apply(mean_and_deviation)
                 columns[f"{row.name} {without_count(column)}"] = by_class
-    table = pd.DataFrame(columns).fillna("")
+    in_order = list(dict.fromkeys(name for column in columns.values() for name in column.index))
+    table = pd.DataFrame(columns, index=in_order).fillna("")
     return table.rename_axis("class").reset_index()
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """A pipe table; columns of numbers are right-aligned. Nothing of a single column."""
+    """A pipe table; columns after the first are right-aligned. Nothing of a single column."""
     if len(table.columns) < 2:
         return ""
-    header = "| " + " | ".join(table.columns) + " |"
-    ruler = "|---" + "|---:" * (len(table.columns) - 1) + "|"
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in table.itertuples(index=False)]
-    return "\n".join([header, ruler, *lines])
+    rows = [map(in_markdown, row) for row in table.itertuples(index=False)]
+    return pipe_table([*map(in_markdown, table.columns)], rows)
+
+
+def pipe_table(
+    head: Sequence[str], rows: Iterable[Iterable[str]], left: Sequence[int] = (0,)
+) -> str:
+    """Of Markdown; all but the columns `left` are right-aligned."""
+    rulers = ["---" if i in left else "---:" for i in range(len(head))]
+    lines = [" | ".join(head), *map(" | ".join, rows)]
+    header, *body = (f"| {line} |" for line in lines)
+    return "\n".join([header, f"|{'|'.join(rulers)}|", *body])
+
+
+def in_markdown(text: str) -> str:
+    """As it is, for Markdown: signs that would start something else are escaped."""
+    return re.sub(r"([\\`*|<])", r"\\\1", text)
 
 
 def to_latex(table: pd.DataFrame, *, caption: str, label: str) -> str:
     """A table environment; needs the packages booktabs and amssymb."""
-    text = table.to_latex(
-        index=False,
-        escape=True,
-        column_format="l" + "r" * (len(table.columns) - 1),
-        caption=re.sub(r"([%&#_$])", r"\\\1", caption),
-        label=label,
-        position="t",
-    )
-    signs = {CHECK: r"$\checkmark$", "±": r"$\pm$"}
-    for sign, command in signs.items():
-        text = text.replace(sign, command)
-    return "% needs \\usepackage{booktabs,amssymb}\n" + text
+    lines = [
+        r"% needs \usepackage{booktabs,amssymb}",
+        r"\begin{table}[t]",
+        r"\centering",
+        rf"\caption{{{in_latex(caption)}}}",
+        rf"\label{{{label}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+        r"\toprule",
+        latex_row(table.columns),
+        r"\midrule",
+        *map(latex_row, table.itertuples(index=False)),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def latex_row(cells: Iterable[str]) -> str:
+    """One line of a tabular."""
+    return " & ".join(map(in_latex, cells)) + r" \\"
+
+
+def in_latex(text: str) -> str:
+    """As it is, for LaTeX."""
+    return "".join(LATEX.get(character, character) for character in text)
