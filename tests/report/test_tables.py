@@ -1,11 +1,28 @@
+import shutil
+import subprocess
+
+import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.artifacts import ROOT
+from pipeline.artifacts import ROOT, Paths, write_arrays, write_json
 from pipeline.config import ConfigError, load_params, read_yaml
-from pipeline.report.spec import TableSpec
-from pipeline.report.tables import compare, per_class, to_markdown
-from pipeline.typed import from_mapping
+from pipeline.report.results import Results
+from pipeline.report.spec import Paper, TableSpec
+from pipeline.report.statistics import over_images, over_seeds
+from pipeline.report.tables import (
+    INTERVALS,
+    MEASURED,
+    compare,
+    comparisons,
+    per_class,
+    render,
+    seeds_of,
+    to_latex,
+    to_markdown,
+)
+from pipeline.typed import InputError, from_mapping
+from tests.report.study import BASE, OURS, write_study
 
 GIVEN = {
     "title": "A table",
@@ -64,6 +81,237 @@ def test_each_measured_run_has_a_column_of_classes():
 def test_markdown_by_hand():
     table = pd.DataFrame({"method": ["a", "b"], "1/8": ["1.00", ""]})
     assert to_markdown(table) == "| method | 1/8 |\n|---|---:|\n| a | 1.00 |\n| b |  |"
+
+
+def test_markdown_shows_signs_as_they_are():
+    table = pd.DataFrame({"a|b": ["*x*", "<b>"], "c": ["`", "d_e"]})
+    assert to_markdown(table).splitlines() == [
+        r"| a\|b | c |",
+        "|---|---:|",
+        r"| \*x\* | \` |",
+        r"| \<b> | d_e |",
+    ]
+
+
+def test_classes_of_two_data_sets_keep_their_order():
+    given = GIVEN | {"columns": ["A", "B"], "rows": [{"name": "Base", "runs": ["a", "b"]}]}
+    classes = pd.DataFrame(
+        [("a", 0, "sky", 0.5), ("a", 0, "car", 0.25), ("b", 0, "boat", 0.5), ("b", 0, "car", 1.0)],
+        columns=["run", "seed", "class", "iou"],
+    )
+    table = per_class(from_mapping(TableSpec, given, ""), classes)
+    assert table.to_dict("list") == {
+        "class": ["sky", "car", "boat"],
+        "Base A": ["50.00", "25.00", ""],
+        "Base B": ["", "100.00", "50.00"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("runs", "text"),
+    [
+        ([], "Nothing is measured yet."),
+        (["ours_8"], "Splits: drawn. Seeds a run: 1."),
+        (["base_8"], "Splits: drawn. Seeds a run: 2."),
+        (["base_8", "ours_8"], "Splits: drawn. Seeds a run: 2 (ours_8: 1)."),
+        (["base_8", "ours_8", "base_4"], "Splits: cps, drawn. Seeds a run: 1 (base_8: 2)."),
+        (["other"], "Nothing is measured yet."),
+    ],
+)
+def test_whose_splits_and_how_many_seeds(runs, text):
+    rows = [("base_8", "drawn"), ("base_8", "drawn"), ("ours_8", "drawn"), ("base_4", "cps")]
+    seeds = pd.DataFrame([*rows, ("other", "u2pl")], columns=["run", "family"])
+    assert seeds_of(spec(), seeds[seeds["run"].isin(runs)]) == text
+
+
+COMPARED = GIVEN | {
+    "title": "Scores",
+    "columns": ["1/8 (99)", "all"],
+    "compare": ["Base", "Ours"],
+    "rows": [
+        {"name": "Base", "published": [50, None], "runs": [BASE, None]},
+        {"name": "Ours", "runs": [OURS, OURS]},
+    ],
+}
+HEAD = ["Ours minus Base", "points", "95 % over images", "95 % over seeds", "seeds"]
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """A study whose base has seeds 0, 1, 2 and whose other run 1, 0; with two images of a class."""
+    paths = Paths("tiny", tmp_path)
+    write_study(paths)
+    hits = {BASE: [[1, 9], [2, 8], [7, 7]], OURS: [[5, 9], [9, 3]]}
+    for run, hits_SI in hits.items():
+        counts_SI3C = np.array([[[[hit], [9], [9]] for hit in of] for of in hits_SI], np.int32)
+        write_arrays(paths.images(run), {"ids": np.array(["a", "b"]), "counts_SI3C": counts_SI3C})
+    return paths
+
+
+def compared(paths, given=COMPARED):
+    return comparisons(from_mapping(TableSpec, given, "tables.some"), Results(paths))
+
+
+def test_a_difference_is_of_equal_seeds_whatever_their_order(paths):
+    table = compared(paths)
+    assert list(table) == HEAD
+    results = Results(paths)
+    base = results.metrics[BASE]["seeds"][0]["miou"], results.metrics[BASE]["seeds"][1]["miou"]
+    ours = results.metrics[OURS]["seeds"][1]["miou"], results.metrics[OURS]["seeds"][0]["miou"]
+    seeds = over_seeds(np.array(base), np.array(ours))
+    images = over_images(results.counts(BASE)[[0, 1]], results.counts(OURS)[[1, 0]])
+    assert images != over_images(results.counts(BASE)[[0, 1]], results.counts(OURS)[[0, 0]])
+    mean = (sum(ours) - sum(base)) / 2
+    assert table.to_numpy().tolist() == [
+        [
+            "1/8",
+            f"{100 * mean:+.2f}",
+            f"[{100 * images.low:+.2f}, {100 * images.high:+.2f}]",
+            f"[{100 * seeds.low:+.2f}, {100 * seeds.high:+.2f}]",
+            "2",
+        ]
+    ]
+
+
+def test_which_seeds_are_paired_shows_in_the_interval_over_images(paths):
+    # Seed 0 alone: base hits 1 and 9 of 9, the other 9 and 3.
+    keep_seeds(paths, BASE, [0])
+    base, ours = Results(paths).counts(BASE), Results(paths).counts(OURS)
+    low, high = over_images(base, ours[[1]])
+    (row,) = compared(paths).to_numpy().tolist()
+    assert row[2:] == [f"[{100 * low:+.2f}, {100 * high:+.2f}]", "", "1"]
+    assert (low, high) != over_images(base, ours[[0]])
+
+
+def test_equal_runs_differ_by_nothing(paths):
+    rows = [{"name": "Base", "runs": [BASE, None]}, {"name": "Ours", "runs": [BASE, None]}]
+    nothing = "[+0.00, +0.00]"
+    assert compared(paths, COMPARED | {"rows": rows}).to_numpy().tolist() == [
+        ["1/8", "+0.00", nothing, nothing, "3"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"compare": None},
+        {"rows": [{"name": "Base", "runs": [BASE, None]}, {"name": "Ours"}]},
+        {"rows": [{"name": "Base", "runs": [BASE, None]}, {"name": "Ours", "runs": [None, OURS]}]},
+        {"rows": [{"name": "Base", "runs": ["absent", None]}, COMPARED["rows"][1]]},
+    ],
+)
+def test_what_is_not_measured_is_not_compared(paths, change):
+    assert compared(paths, COMPARED | change).empty
+
+
+def test_runs_without_a_common_seed_are_not_compared(paths):
+    keep_seeds(paths, BASE, [2])
+    assert compared(paths).empty
+
+
+def test_scores_on_other_images_are_refused(paths):
+    counts_SI3C = Results(paths).counts(OURS)
+    write_arrays(paths.images(OURS), {"ids": np.array(["a", "c"]), "counts_SI3C": counts_SI3C})
+    with pytest.raises(InputError, match=f"{BASE} is compared with {OURS}, .* on other images"):
+        compared(paths)
+
+
+def keep_seeds(paths, run, places):
+    """Leaves the seeds at some places."""
+    results = Results(paths)
+    counts = results.counts(run)[places]
+    kept = [results.metrics[run]["seeds"][place] for place in places]
+    write_json(paths.metrics(run), results.metrics[run] | {"seeds": kept})
+    write_arrays(paths.images(run), {"ids": np.array(["a", "b"]), "counts_SI3C": counts})
+
+
+def rendered(paths, key="some", note=None):
+    given = {"tables": {key: COMPARED}, "notes": {"tiny": note or {}}}
+    return render(from_mapping(Paper, given, ""), key, "tiny", Results(paths))
+
+
+def test_the_three_forms_have_the_same_cells(paths):
+    forms = rendered(paths)
+    assert set(forms) == {"md", "csv", "tex"}
+    table = compare(from_mapping(TableSpec, COMPARED, ""), Results(paths).seeds)
+    assert table.to_csv(index=False) == forms["csv"]
+    assert to_markdown(table) in forms["md"]
+    body = forms["tex"].split(r"\midrule")[1].split(r"\bottomrule")[0].replace(r"$\pm$", "±")
+    rows = [line.removesuffix(r"\\").split("&") for line in body.strip().splitlines()]
+    assert [[x.strip() for x in row] for row in rows] == table.to_numpy().tolist()
+
+
+def test_the_markdown_file_by_its_parts(paths):
+    text = rendered(paths, note={"title": ", drawn", "note": "Mind this."})["md"]
+    assert text.splitlines()[:5] == [
+        "# Scores, drawn: mIoU (%), study `tiny`",
+        "",
+        "Mind this.",
+        "",
+        f"Published: Table 1. Splits: drawn. Seeds a run: 3 ({OURS}: 2). {MEASURED}",
+    ]
+    heads = [line for line in text.splitlines() if line.startswith("#")]
+    assert heads[1:] == ["## Differences", "## IoU of each class (%)"]
+    assert f"\n\n## Differences\n\n{INTERVALS}\n\n| {' | '.join(HEAD)} |\n" in text
+    assert "\n\n| class | Base 1/8 | Ours 1/8 | Ours all |\n" in text
+    assert text.endswith("|\n")
+
+
+def test_a_table_that_nothing_is_measured_of(tmp_path):
+    text = rendered(Paths("tiny", tmp_path))["md"]
+    assert text.splitlines()[2] == f"Published: Table 1. Nothing is measured yet. {MEASURED}"
+    assert text.count("#") == 1
+    assert text.endswith(
+        "| method | 1/8 (99) published |\n|---|---:|\n| Base | 50.0 |\n| Ours |  |\n"
+    )
+
+
+def test_a_table_that_nothing_is_published_of_says_its_source(paths):
+    given = COMPARED | {"source": "not in Table 1", "rows": [COMPARED["rows"][1]], "compare": None}
+    paper = from_mapping(Paper, {"tables": {"some": given}}, "")
+    text = render(paper, "some", "tiny", Results(paths))["md"]
+    assert text.splitlines()[2].startswith("Not in Table 1. Splits: drawn.")
+
+
+SIGNS = pd.DataFrame(
+    {"a_b": [r"50 % & #1 $x_{2}$ ~^\ <|>", "plain"], "✓ (%)": ["1.00 ± 0.50", "✓"], "c": ["", ""]}
+)
+
+
+def test_latex_worked_by_hand():
+    assert to_latex(SIGNS, caption="a_b: 5 %, R&D", label="tab:a_b-c").splitlines() == [
+        r"% needs \usepackage{booktabs,amssymb}",
+        r"\begin{table}[t]",
+        r"\centering",
+        r"\caption{a\_b: 5 \%, R\&D}",
+        r"\label{tab:a_b-c}",
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"a\_b & $\checkmark$ (\%) & c \\",
+        r"\midrule",
+        r"50 \% \& \#1 \$x\_\{2\}\$ \textasciitilde{}\textasciicircum{}\textbackslash{} "
+        r"\textless{}\textbar{}\textgreater{} & 1.00 $\pm$ 0.50 &  \\",
+        r"plain & $\checkmark$ &  \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(paths, tmp_path):
+    tables = [to_latex(SIGNS, caption="a_b: 5 %, R&D", label="tab:a_b"), rendered(paths)["tex"]]
+    text = [
+        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,amssymb}",
+        r"\begin{document}",
+        *tables,
+        r"See \ref{tab:a_b} and \ref{tab:tiny-some}.\end{document}",
+    ]
+    (tmp_path / "tables.tex").write_text("\n".join(text))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in (tmp_path / "tables.log").read_text()
 
 
 @pytest.mark.parametrize("part", ["published", "runs"])
