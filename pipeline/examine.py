@@ -4,6 +4,7 @@ Letters: P points, D features, K images.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -122,13 +123,19 @@ def embed(feature_PD: np.ndarray, class_P: np.ndarray, seed: int) -> Embedding:
 
 
 def choose_images(data: Prepared, num: int = IMAGES) -> list[Item]:
-    """The validation images that show most classes; of equal ones the first by id."""
+    """Of each of `num` equal parts of the validation set, by name, the image with most classes.
 
-    def order(item: Item) -> tuple[int, str]:
+    Of equal ones the first. Neighbours by name are often frames of one sequence, hence the parts.
+    """
+
+    def num_classes(item: Item) -> int:
         found = np.unique(data.read_mask(item))
-        return -int((found != IGNORE_INDEX).sum()), item.id
+        return int((found != IGNORE_INDEX).sum())
 
-    return sorted(data.val, key=order)[:num]
+    items = sorted(data.val, key=lambda item: item.id)
+    bounds = [len(items) * k // num for k in range(num + 1)]
+    parts = [items[low:high] for low, high in pairwise(bounds)]
+    return [max(part, key=num_classes) for part in parts if part]
 
 
 @torch.inference_mode()

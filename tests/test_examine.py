@@ -93,11 +93,12 @@ def test_a_single_class_has_no_silhouette():
     assert found.perplexity == pytest.approx(11 / 3)  # of 30, which needs more points
 
 
-def test_the_images_with_most_classes_are_chosen_and_ties_by_name():
-    shown = {"c": [0, 1, 2], "b": [0, 1, 255], "d": [0, 1], "a": [0, 255]}
+@pytest.mark.parametrize(("num", "chosen"), [(1, "c"), (2, "bc"), (3, "acd"), (9, "abcde")])
+def test_of_each_part_by_name_the_image_with_most_classes_is_chosen(num, chosen):
+    shown = {"c": [0, 1, 2], "b": [0, 1, 255], "d": [0, 2], "a": [0, 255], "e": [0, 1]}
     items = [SimpleNamespace(id=name) for name in shown]
     data = SimpleNamespace(val=items, read_mask=lambda item: np.array([shown[item.id]]))
-    assert [item.id for item in examine.choose_images(data, num=3)] == ["c", "b", "d"]
+    assert "".join(item.id for item in examine.choose_images(data, num=num)) == chosen
 
 
 def test_pictures_stand_beside_truth_and_prediction(tiny_prepared):

@@ -62,7 +62,8 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
     legend_below(body, handles, names)
     caption(
         figure, spec,
-        "The validation images that show most classes; ties by name:",
+        f"Of each of {len(ids)} equal parts of the validation images, by name, the one that shows",
+        "most classes:",
         f"{', '.join(ids)}.",
         f"Networks after the last step, seed {examined.about['seed']}.",
     )  # fmt: skip

@@ -45,7 +45,8 @@ def test_nothing_ignored_is_not_in_the_legend(results, spec_of):
 
 def test_the_caption_has_the_rule_and_the_names(results, spec_of):
     text = caption_of(qualitative.draw(spec_of("qualitative"), results))
-    assert "validation images that show most classes; ties by name: val_a, val_b." in text
+    rule = "Of each of 2 equal parts of the validation images, by name, the one that shows most"
+    assert f"{rule} classes: val_a, val_b." in text
 
 
 def test_runs_of_other_images_are_refused(results, spec_of, both):
