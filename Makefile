@@ -20,7 +20,7 @@ smoke: setup ## the smoke study: every stage, a few steps; then the former study
 	study=$$(python -m stages.study name); python -m stages.study use smoke; \
 	trap 'python -m stages.study use $$study' EXIT; dvc repro && python -m pipeline.check
 
-test: setup ## the tests that take three minutes
+test: setup ## the tests that take five minutes
 	python -m pytest
 
 test-slow: setup ## whole DVC runs and the paper's networks

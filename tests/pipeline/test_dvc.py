@@ -117,7 +117,8 @@ class Project:
         return {
             name: hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in names.items()
-            if path.name != "record.json" and "/records/" not in name  # these hold timings
+            # Those that are left out hold timings.
+            if path.name != "record.json" and "/records/" not in name and path.stem != "report"
         }
 
     def stop_training(self, stop: Callable[[subprocess.Popen], None]) -> str:
