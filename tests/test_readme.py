@@ -3,6 +3,7 @@
 Trainings and whole `dvc repro` are run by tests/pipeline and CI; here they are only planned.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from pipeline.artifacts import ROOT
 from pipeline.config import load_params
+from pipeline.methods.base import available
 from stages.study import known
 
 FENCED = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -84,3 +86,18 @@ def test_dvc_has_its_options(command):
     ).stdout
     options = [word for word in arguments if word.startswith("-")]
     assert all(re.search(rf"(^|[\s,]){option}\b", shown) for option in options), (options, shown)
+
+
+def test_the_table_of_methods_has_what_was_measured():
+    text = (ROOT / "docs/methods.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if re.match(r"\| `\w+` \|", line)
+    ]
+    written = {cells[0].strip("`"): cells[5] for cells in rows}
+    summary = json.loads((ROOT / "reports/camvid/summary.json").read_text())
+    assert set(written) == set(available())
+    for method, value in written.items():
+        measured = summary.get(f"camvid_8_{method}")
+        assert value == ("" if measured is None else f"{measured:.2f}"), method
