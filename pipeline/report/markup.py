@@ -6,10 +6,11 @@ marked up already.
 
 import base64
 import html
-import struct
+import io
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
+from PIL import Image
 
 from pipeline.report.tables import in_markdown, pipe_table, to_markdown
 
@@ -131,11 +132,14 @@ class Html:
         return f"<details>\n<summary>{summary}</summary>\n{body}\n</details>"
 
     def figure(self, file: str, png: bytes, plain: str, caption: str) -> str:
-        """A picture; `plain` stands for it where it cannot be seen."""
-        width, height = struct.unpack(">II", png[16:24])
-        data = base64.b64encode(png).decode()
+        """A picture, as WebP without loss; `plain` stands for it where it cannot be seen."""
+        webp = io.BytesIO()
+        with Image.open(io.BytesIO(png)) as picture:
+            width, height = picture.size
+            picture.convert("RGB").save(webp, "WEBP", lossless=True)
+        data = base64.b64encode(webp.getvalue()).decode()
         image = (
-            f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" '
+            f'<img src="data:image/webp;base64,{data}" width="{width}" height="{height}" '
             f'alt="{html.escape(plain)}">'
         )
         return f"<figure>\n{image}\n<figcaption>{caption}</figcaption>\n</figure>"
