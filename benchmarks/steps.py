@@ -1,7 +1,8 @@
 """What a training step of each method costs, as a multiple of the supervised baseline's.
 
 `python -m benchmarks.steps STUDY RECIPE [--steps N]` takes steps of every method, on random images,
-in turns with steps of the baseline, and writes benchmarks/steps-STUDY.md. A ratio is of two medians
+in turns with steps of the baseline, and writes benchmarks/steps-STUDY.md and the study's lines of
+benchmarks/steps.csv, which the tables read. A ratio is of two medians
 measured in one process; the machine should have nothing else to do.
 """
 
@@ -12,14 +13,16 @@ from collections.abc import Callable
 
 import torch
 
-from pipeline.artifacts import ROOT, write_text
+from pipeline.artifacts import ROOT, Paths, write_text
 from pipeline.batch import Batch
 from pipeline.config import Params, load_params
 from pipeline.methods.base import MethodBase, available, build, resolve, setting_of
 from pipeline.runtime import Runtime, set_up
 from pipeline.seeding import seed_global
+from pipeline.typed import InputError
 from stages.study import known
 
+COLUMNS = ("study", "recipe", "method", "ratio")
 CLASSES = 11
 UNLABELED = 32
 PROGRESS = 0.8
@@ -35,20 +38,19 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params(known()[arguments.study])
     runtime = set_up(params.train)
-    step_of = {name: stepper(name, params, arguments.recipe, runtime) for name in available()}
-    rows = []
+    names = [name for name in available() if name in params.methods]
+    step_of = {name: stepper(name, params, arguments.recipe, runtime) for name in names}
+    rows, ratios = [], {}
     for name, step in step_of.items():
-        if name == "supervised":
-            continue
         mine, baseline = alternate(step, step_of["supervised"], arguments.steps)
-        ratio = statistics.median(mine) / statistics.median(baseline)
+        ratios[name] = statistics.median(mine) / statistics.median(baseline)
         spread = [
             f"{1000 * statistics.quantiles(x, n=4)[i]:.0f}"
             for x in (mine, baseline)
             for i in (0, 2)
         ]
         rows.append(
-            f"| `{name}` | {ratio:.2f} | {1000 * statistics.median(mine):.0f} "
+            f"| `{name}` | {ratios[name]:.2f} | {1000 * statistics.median(mine):.0f} "
             f"({spread[0]} to {spread[1]}) | {1000 * statistics.median(baseline):.0f} "
             f"({spread[2]} to {spread[3]}) |"
         )
@@ -64,6 +66,19 @@ def main() -> None:
         + "\n".join(rows),
     ]
     write_text(ROOT / f"benchmarks/steps-{arguments.study}.md", "\n\n".join(text) + "\n")
+    path = Paths(arguments.study).step_costs()
+    former = path.read_text() if path.exists() else ",".join(COLUMNS) + "\n"
+    write_text(path, with_study(former, arguments.study, arguments.recipe, ratios))
+
+
+def with_study(table: str, study: str, recipe: str, ratios: dict[str, float]) -> str:
+    """The CSV with these lines in place of the study's former ones; the other studies' stay."""
+    head, *lines = table.splitlines()
+    if head != ",".join(COLUMNS):
+        raise InputError(f"benchmarks/steps.csv: columns {head}; expected {','.join(COLUMNS)}")
+    others = [line for line in lines if not line.startswith(f"{study},")]
+    mine = [f"{study},{recipe},{name},{ratio:.3f}" for name, ratio in ratios.items()]
+    return "\n".join([head, *sorted([*others, *mine])]) + "\n"
 
 
 def alternate(

@@ -3,10 +3,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.steps import alternate, random_batch, stepper
+from benchmarks.steps import alternate, random_batch, stepper, with_study
 from pipeline.batch import Views
 from pipeline.methods.base import available
 from pipeline.runtime import Runtime
+from pipeline.typed import InputError
 from tests.methods.test_contract import RECIPE, SECTIONS
 
 
@@ -28,6 +29,15 @@ def test_a_batch_has_what_the_method_asks_for(views, num_u):
     assert batch.label_l.shape == (3, 32, 40)
     assert len(batch.image_u) == len(batch.truth_u) == len(batch.index_u) == num_u
     assert batch.strong_u.shape[:2] == (views.strong, num_u)
+
+
+def test_costs_of_a_study_replace_its_former_ones():
+    former = "study,recipe,method,ratio\na,r,cps,4.000\nb,r,cps,5.000\na,r,stpg,6.000\n"
+    assert with_study(former, "a", "new", {"supervised": 1.0}) == (
+        "study,recipe,method,ratio\na,new,supervised,1.000\nb,r,cps,5.000\n"
+    )
+    with pytest.raises(InputError, match=r"^benchmarks/steps\.csv: columns a,b; expected study,"):
+        with_study("a,b\n", "a", "new", {})
 
 
 @pytest.mark.parametrize("name", available())

@@ -23,7 +23,14 @@ from pipeline.artifacts import ROOT
 
 pytestmark = pytest.mark.slow
 
-FILES = ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
+FILES = (
+    "dvc.yaml",
+    "benchmarks/steps.csv",
+    ".gitignore",
+    ".dvcignore",
+    ".dvc/config",
+    ".dvc/.gitignore",
+)
 RUN = {"dataset": "street", "split": "half", "recipe": "short"}
 NETWORK = {
     "trunk": "test_resnet",
@@ -126,7 +133,7 @@ class Project:
 
         A training that stops leaves no output behind, and DVC fails.
         """
-        states = self.root / ".work/tiny"
+        states = self.root / ".work"
         old = {path.stat().st_mtime_ns for path in states.glob("ours-*/state.pt")}
         command = [sys.executable, "-m", "dvc", "repro", "train@ours"]
         with subprocess.Popen(
@@ -196,7 +203,7 @@ def test_code_trains_the_runs_that_use_it_and_equal_metrics_stop_there(project):
 
 
 def test_a_new_seed_trains_that_seed_alone(project):
-    scratch = next((project.root / ".work/tiny").glob("plain-seed0-*/model.pt"))
+    scratch = next((project.root / ".work").glob("plain-seed0-*/model.pt"))
     written, model = scratch.stat().st_mtime_ns, scratch.read_bytes()
     project.change_params(lambda params: params["runs"]["plain"]["seeds"].append(1))
     assert project.repro() == {"train@plain", "evaluate@plain"} | REPORTS

@@ -32,8 +32,7 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
         label = f"{name} (ECE {errors(calibration_S3B)} %)"
         drawn.append((label, calibration_S3B.sum(axis=0), color, "-"))
         for teacher, taught_3B in pseudo_labels(results.examined(run).log()).items():
-            error = 100 * calibration_error(taught_3B)
-            label = f"{name}: pseudo-labels while training\n({teacher}; ECE {error:.1f} %)"
+            label = f"{name}: pseudo-labels while training\n({teacher})"
             drawn.append((label, taught_3B, color, ":"))
     for label, (pixels_B, right_B, sure_B), color, dashes in drawn:
         some = pixels_B > LEAST * pixels_B.sum()
@@ -56,8 +55,8 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
         f"{len(drawn[0][1][0])} bins; dashed: right as often as confident.",
         f"Bins with less than {100 * LEAST:g} % of the pixels are left out. ECE: expected "
         "calibration error, mean over seeds ± sample standard deviation.",
-        "Dotted: pixels of the unlabelled training images whose class is known, last tenth of the "
-        "logged steps, at the middle of each bin." if dotted else "",
+        "Dotted: pixels of the unlabelled training images whose class is known, first seed, last "
+        "tenth of the logged steps, at the middle of each bin." if dotted else "",
     )  # fmt: skip
     return figure
 
