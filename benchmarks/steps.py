@@ -40,8 +40,10 @@ def main() -> None:
     runtime = set_up(params.train)
     names = [name for name in available() if name in params.methods]
     step_of = {name: stepper(name, params, arguments.recipe, runtime) for name in names}
-    rows, ratios = [], {}
+    rows, ratios = [], {"supervised": 1.0}
     for name, step in step_of.items():
+        if name == "supervised":
+            continue
         mine, baseline = alternate(step, step_of["supervised"], arguments.steps)
         ratios[name] = statistics.median(mine) / statistics.median(baseline)
         spread = [

@@ -3,6 +3,7 @@
 Trainings and whole `dvc repro` are run by tests/pipeline and CI; here they are only planned.
 """
 
+import csv
 import json
 import re
 import shutil
@@ -64,7 +65,7 @@ def test_studies_are_shown_and_switched_as_it_says(command, copy):
     printed = subprocess.run(python, cwd=copy, check=True, capture_output=True, text=True).stdout
     if "show" in command:
         assert re.findall(r"^[* ] (\w+)", printed, re.MULTILINE) == [
-            "camvid", "mini", "paper", "smoke",
+            "camvid", "mini", "mini_field", "mini_full", "paper", "smoke",
         ]  # fmt: skip
 
 
@@ -95,9 +96,20 @@ def test_the_table_of_methods_has_what_was_measured():
         for line in text.splitlines()
         if re.match(r"\| `\w+` \|", line)
     ]
-    written = {cells[0].strip("`"): cells[5] for cells in rows}
-    summary = json.loads((ROOT / "reports/camvid/summary.json").read_text())
-    assert set(written) == set(available())
-    for method, value in written.items():
-        measured = summary.get(f"camvid_8_{method}")
-        assert value == ("" if measured is None else f"{measured:.2f}"), method
+    assert {cells[0].strip("`") for cells in rows} == set(available())
+    camvid, drawn = (
+        json.loads((ROOT / f"reports/{study}/summary.json").read_text())
+        for study in ("camvid", "mini_field")
+    )
+    with (ROOT / "benchmarks/steps.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    steps = {line["method"]: float(line["ratio"]) for line in lines if line["study"] == "camvid"}
+    for name, *_, step, of_camvid, of_drawn in rows:
+        method = name.strip("`")
+        ratio = steps.get(method)
+        assert step.replace("—", "") == ("" if ratio is None else f"{ratio:.2f}"), method
+        for value, measured in (
+            (of_camvid, camvid.get(f"camvid_8_{method}")),
+            (of_drawn, drawn.get(f"blender_8_{method}")),
+        ):
+            assert value == ("" if measured is None else f"{measured:.2f}"), method
