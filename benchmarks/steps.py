@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 
 from pipeline.artifacts import ROOT, Paths, write_text
-from pipeline.batch import Batch
 from pipeline.config import Params, load_params
-from pipeline.methods.base import MethodBase, available, build, resolve, setting_of
+from pipeline.cost import PROGRESS, UNLABELED, prepare, random_batch
+from pipeline.methods.base import available, build, resolve, setting_of
 from pipeline.runtime import Runtime, set_up
 from pipeline.seeding import seed_global
 from pipeline.typed import InputError
@@ -24,9 +24,6 @@ from stages.study import known
 
 COLUMNS = ("study", "recipe", "method", "ratio")
 CLASSES = 11
-UNLABELED = 32
-PROGRESS = 0.8
-"""Share of training at which every term of every method is at work."""
 
 
 def main() -> None:
@@ -105,12 +102,10 @@ def stepper(name: str, params: Params, recipe_name: str, runtime: Runtime) -> Ca
     method = build(name, config, setting_of(recipe, CLASSES, 0, UNLABELED))
     method.to(runtime.device, memory_format=runtime.memory_format).train()
     optimizer = torch.optim.AdamW(method.param_groups(1e-4), lr=1e-4, foreach=True)
-    batch = random_batch(recipe.crop, recipe.batch, method).to(
+    batch = random_batch(recipe.crop, recipe.batch, CLASSES, method).to(
         runtime.device, runtime.memory_format
     )
-    whole = [batch.image_l[:1].clone() for _ in range(UNLABELED)]
-    method.before_step(0.0, whole)
-    method.before_step(PROGRESS, whole)
+    prepare(method, batch)
 
     def step() -> None:
         with runtime.autocast():
@@ -123,23 +118,6 @@ def stepper(name: str, params: Params, recipe_name: str, runtime: Runtime) -> Ca
         loss.item()
 
     return step
-
-
-def random_batch(crop: tuple[int, int], num: int, method: MethodBase) -> Batch:
-    """Noise, with labels in blocks; as many unlabelled images as the method asks for."""
-    num_u = num * (method.views.unlabeled + method.views.partners)
-    label = torch.randint(CLASSES, (num + num_u, *(side // 8 for side in crop)))
-    label = label.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
-    return Batch(
-        image_l=torch.rand(num, 3, *crop),
-        label_l=label[:num],
-        image_u=torch.rand(num_u, 3, *crop),
-        strong_u=torch.rand(method.views.strong, num_u, 3, *crop),
-        valid_u=torch.ones(num_u, *crop, dtype=torch.bool),
-        truth_u=label[num:],
-        index_u=torch.arange(num_u) % UNLABELED,
-        seed=0,
-    )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from benchmarks.overhead import in_turns, table
-from benchmarks.steps import alternate, random_batch, stepper, with_study
-from pipeline.batch import Views
+from benchmarks.steps import alternate, stepper, with_study
 from pipeline.methods.base import available
 from pipeline.runtime import Runtime
 from pipeline.typed import InputError
@@ -18,18 +17,6 @@ def test_two_functions_are_called_in_turns_and_the_first_calls_do_not_count():
     assert "".join(calls) == "ab" * 5
     assert len(first) == len(second) == 3
     assert min(first + second) > 0
-
-
-@pytest.mark.parametrize(
-    ("views", "num_u"),
-    [(Views(), 0), (Views(unlabeled=True, strong=2), 3), (Views(unlabeled=True, partners=True), 6)],
-)
-def test_a_batch_has_what_the_method_asks_for(views, num_u):
-    batch = random_batch((32, 40), 3, SimpleNamespace(views=views))
-    assert batch.image_l.shape == (3, 3, 32, 40)
-    assert batch.label_l.shape == (3, 32, 40)
-    assert len(batch.image_u) == len(batch.truth_u) == len(batch.index_u) == num_u
-    assert batch.strong_u.shape[:2] == (views.strong, num_u)
 
 
 def test_costs_of_a_study_replace_its_former_ones():

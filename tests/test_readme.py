@@ -20,6 +20,7 @@ from stages.study import known
 
 FENCED = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:make|dvc|python -m) [^`]+)`")
+WITH_SUBCOMMANDS = ("exp", "metrics", "params", "plots", "queue")
 COPIED = ("pipeline", "stages", "studies", "params.yaml", "dvc.lock")
 
 
@@ -34,11 +35,19 @@ def commands() -> list[str]:
 
 
 def kind(command: str) -> str:
-    return re.match(r"make|dvc|source|python -m [\w.]+|", command)[0]
+    return re.match(r"make|dvc|source|export|python -m [\w.]+|", command)[0]
 
 
 def test_the_readme_has_no_command_of_a_kind_that_is_not_tested():
-    known = {"make", "dvc", "source", "python -m stages.study", "python -m pipeline.check"}
+    known = {
+        "make",
+        "dvc",
+        "source",
+        "export",
+        "python -m stages.study",
+        "python -m stages.plan",
+        "python -m pipeline.check",
+    }
     assert {kind(command) for command in commands()} == known
 
 
@@ -81,10 +90,11 @@ def test_the_table_of_studies_counts_their_trainings():
 
 @pytest.mark.parametrize("command", [c for c in commands() if kind(c) == "dvc"])
 def test_dvc_has_its_options(command):
-    name, *arguments = command.split()[1:]
-    shown = subprocess.run(
-        [sys.executable, "-m", "dvc", name, "--help"], check=True, capture_output=True, text=True
-    ).stdout
+    words = command.split()[1:]
+    length = 2 if words[0] in WITH_SUBCOMMANDS else 1
+    asked = [sys.executable, "-m", "dvc", *words[:length], "--help"]
+    shown = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    arguments = words[length:]
     options = [word for word in arguments if word.startswith("-")]
     assert all(re.search(rf"(^|[\s,]){option}\b", shown) for option in options), (options, shown)
 
