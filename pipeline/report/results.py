@@ -97,6 +97,15 @@ class Results:
         with np.load(self.paths.images(run)) as file:
             return file["ids"].tolist()
 
+    def comparable(self, *runs: str) -> None:
+        """Raises an InputError unless all were scored on the same images."""
+        for other in runs[1:]:
+            if self.image_ids(other) != self.image_ids(runs[0]):
+                raise InputError(
+                    f"paper.yaml: {runs[0]} is compared with {other}, which was scored on other "
+                    "images; cite runs of one data set"
+                )
+
     def by_seed(self, run: str) -> dict[int, "Scored"]:
         """What was measured of each seed, in the order of the run's seeds."""
         seeds = self.metrics[run]["seeds"]

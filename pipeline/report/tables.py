@@ -10,7 +10,6 @@ import pandas as pd
 from pipeline.report.results import Results, mean_and_deviation
 from pipeline.report.spec import Note, Paper, TableSpec
 from pipeline.report.statistics import DRAWS, LEVEL, Interval, over_images, over_seeds
-from pipeline.typed import InputError
 
 CHECK = "\u2713"
 MEASURED = (
@@ -200,11 +199,7 @@ def difference(
     results: Results, base: str, other: str, column: str, block: int
 ) -> list[tuple[str, ...]]:
     """The row for two runs, in points, over the seeds that both have; none without such."""
-    if results.image_ids(base) != results.image_ids(other):
-        raise InputError(
-            f"paper.yaml: {base} is compared with {other}, which was scored on other images; "
-            "cite runs of one data set"
-        )
+    results.comparable(base, other)
     base_of, other_of = results.by_seed(base), results.by_seed(other)
     common = [seed for seed in base_of if seed in other_of]
     if not common:

@@ -6,7 +6,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from pipeline.metrics import calibration_error
-from pipeline.report.drawing import NoOptions, canvas, caption, measured, options_of, said
+from pipeline.report.drawing import (
+    NoOptions,
+    canvas,
+    caption,
+    measured_alike,
+    options_of,
+    said,
+)
 from pipeline.report.results import Results
 from pipeline.report.spec import FigureSpec
 from pipeline.report.style import lines
@@ -22,12 +29,12 @@ LAST = 10
 def draw(spec: FigureSpec, results: Results) -> Figure:
     """Right ones over mean confidence of each bin, above the share of pixels that the bin has."""
     options_of(NoOptions, spec)
+    measured_alike(results, spec.cited())
     figure, body = canvas(4.8, 4.8)
     upper, lower = body.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
     upper.plot([0, 100], [0, 100], color="0.5", linewidth=0.8, linestyle="--")
     drawn: list[tuple[str, np.ndarray, str, str]] = []
     for (name, run), color in zip(spec.runs.items(), lines(len(spec.runs)), strict=True):
-        measured(results, run)
         calibration_S3B = results.calibration(run)
         label = f"{name} (ECE {errors(calibration_S3B)} %)"
         drawn.append((label, calibration_S3B.sum(axis=0), color, "-"))

@@ -13,6 +13,7 @@ from pipeline.report.drawing import (
     darkened,
     exactly,
     measured,
+    measured_alike,
     name_points,
     options_of,
 )
@@ -65,6 +66,7 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
 
 def gains(results: Results, base: str, other: str) -> np.ndarray:
     """Float64 [S, C]: other - base in points of IoU for each common seed, nan without an IoU."""
+    measured_alike(results, [base, other])
     scores = []
     for run in (base, other):
         seeds = measured(results, run)["seeds"]

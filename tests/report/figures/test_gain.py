@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.report.figures import gain
+from pipeline.artifacts import write_arrays
+from pipeline.report.figures import gain, kind_of
 from pipeline.report.figures.gain import correlation
 from pipeline.typed import InputError
 from tests.report.figures.reading import caption_of
@@ -73,3 +74,12 @@ def test_runs_without_a_common_seed_are_refused(results, spec_of, both):
     results.metrics[OURS]["seeds"][1]["seed"] = 9
     with pytest.raises(InputError, match=f"runs {BASE} and {OURS} have no seed in common"):
         gain.draw(spec_of("gain", both), results)
+
+
+def test_runs_of_other_images_are_not_compared(results, spec_of, both):
+    file = results.paths.images(OURS)
+    with np.load(file) as arrays:
+        write_arrays(file, dict(arrays) | {"ids": np.array(["a", "c"])})
+    for kind in ("gain", "tail", "calibration"):
+        with pytest.raises(InputError, match="scored on other images; cite runs of one data set"):
+            kind_of(kind).draw(spec_of(kind, both), results)
