@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+MANY = 30
+"""Names in one message."""
 
 
 class InputError(ValueError):
@@ -23,11 +25,12 @@ class ConfigError(InputError):
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, and all of them."""
+    """The end of a message about an unknown name: the nearest known one, and others."""
     known = sorted(known)
     near = difflib.get_close_matches(found, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}known: {', '.join(known) or 'none'}"
+    more = f" and {len(known) - MANY} more" if len(known) > MANY else ""
+    return f"{hint}known: {', '.join(known[:MANY]) or 'none'}{more}"
 
 
 def at_least(key: str, name: str, value: float, low: float) -> None:

@@ -166,6 +166,11 @@ def test_a_range_includes_its_ends():
         ("stgp", ["supervised", "stpg"], "did you mean 'stpg'? known: stpg, supervised"),
         ("zzz", ["b", "a"], "known: a, b"),
         ("a", [], "known: none"),
+        (
+            "b35",
+            [f"b{i}" for i in range(10, 42)],
+            f"did you mean 'b35'? known: {', '.join(f'b{i}' for i in range(10, 40))} and 2 more",
+        ),
     ],
 )
 def test_the_nearest_known_name_is_offered(found, known, text):

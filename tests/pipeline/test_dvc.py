@@ -3,6 +3,7 @@
 The copy is made once. Each test finds it up to date, makes its change, and leaves it up to date.
 """
 
+import json
 import os
 import re
 import shutil
@@ -79,3 +80,12 @@ def test_all_made_again_after_interruptions_is_the_same_bits(project):
     assert BEFORE_TRAINING.isdisjoint(project.repro())
     assert project.results() == before
     assert {f"runs/tiny/{run}/seed0/model.pt" for run in ("plain", "ours")} <= set(before)
+
+
+def test_two_processes_train_a_run(project):
+    project.change_params(lambda params: params["runtime"].update(processes=2))
+    assert project.repro() == set()
+    shutil.rmtree(next((project.root / ".work").glob("plain-seed0-*")))
+    project.run("dvc", "repro", "--force", "--single-item", "train@plain")
+    record = json.loads((project.root / "runs/tiny/plain/seed0/record.json").read_text())
+    assert record["processes"] == 2
