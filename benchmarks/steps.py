@@ -1,7 +1,8 @@
 """What a training step of each method costs, as a multiple of the supervised baseline's.
 
 `python -m benchmarks.steps STUDY RECIPE [--steps N]` takes steps of every method, on random images,
-in turns with steps of the baseline, and writes benchmarks/steps-STUDY.md. A ratio is of two medians
+in turns with steps of the baseline, and writes benchmarks/steps-STUDY.md and the study's lines of
+benchmarks/steps.csv, which the tables read. A ratio is of two medians
 measured in one process; the machine should have nothing else to do.
 """
 
@@ -12,18 +13,17 @@ from collections.abc import Callable
 
 import torch
 
-from pipeline.artifacts import ROOT, write_text
-from pipeline.batch import Batch
+from pipeline.artifacts import ROOT, Paths, write_text
 from pipeline.config import Params, load_params
-from pipeline.methods.base import MethodBase, available, build, resolve, setting_of
+from pipeline.cost import PROGRESS, UNLABELED, prepare, random_batch
+from pipeline.methods.base import available, build, resolve, setting_of
 from pipeline.runtime import Runtime, set_up
 from pipeline.seeding import seed_global
+from pipeline.typed import InputError
 from stages.study import known
 
+COLUMNS = ("study", "recipe", "method", "ratio")
 CLASSES = 11
-UNLABELED = 32
-PROGRESS = 0.8
-"""Share of training at which every term of every method is at work."""
 
 
 def main() -> None:
@@ -35,20 +35,21 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params(known()[arguments.study])
     runtime = set_up(params.train)
-    step_of = {name: stepper(name, params, arguments.recipe, runtime) for name in available()}
-    rows = []
+    names = [name for name in available() if name in params.methods]
+    step_of = {name: stepper(name, params, arguments.recipe, runtime) for name in names}
+    rows, ratios = [], {"supervised": 1.0}
     for name, step in step_of.items():
         if name == "supervised":
             continue
         mine, baseline = alternate(step, step_of["supervised"], arguments.steps)
-        ratio = statistics.median(mine) / statistics.median(baseline)
+        ratios[name] = statistics.median(mine) / statistics.median(baseline)
         spread = [
             f"{1000 * statistics.quantiles(x, n=4)[i]:.0f}"
             for x in (mine, baseline)
             for i in (0, 2)
         ]
         rows.append(
-            f"| `{name}` | {ratio:.2f} | {1000 * statistics.median(mine):.0f} "
+            f"| `{name}` | {ratios[name]:.2f} | {1000 * statistics.median(mine):.0f} "
             f"({spread[0]} to {spread[1]}) | {1000 * statistics.median(baseline):.0f} "
             f"({spread[2]} to {spread[3]}) |"
         )
@@ -64,6 +65,19 @@ def main() -> None:
         + "\n".join(rows),
     ]
     write_text(ROOT / f"benchmarks/steps-{arguments.study}.md", "\n\n".join(text) + "\n")
+    path = Paths(arguments.study).step_costs()
+    former = path.read_text() if path.exists() else ",".join(COLUMNS) + "\n"
+    write_text(path, with_study(former, arguments.study, arguments.recipe, ratios))
+
+
+def with_study(table: str, study: str, recipe: str, ratios: dict[str, float]) -> str:
+    """The CSV with these lines in place of the study's former ones; the other studies' stay."""
+    head, *lines = table.splitlines()
+    if head != ",".join(COLUMNS):
+        raise InputError(f"benchmarks/steps.csv: columns {head}; expected {','.join(COLUMNS)}")
+    others = [line for line in lines if not line.startswith(f"{study},")]
+    mine = [f"{study},{recipe},{name},{ratio:.3f}" for name, ratio in ratios.items()]
+    return "\n".join([head, *sorted([*others, *mine])]) + "\n"
 
 
 def alternate(
@@ -88,12 +102,10 @@ def stepper(name: str, params: Params, recipe_name: str, runtime: Runtime) -> Ca
     method = build(name, config, setting_of(recipe, CLASSES, 0, UNLABELED))
     method.to(runtime.device, memory_format=runtime.memory_format).train()
     optimizer = torch.optim.AdamW(method.param_groups(1e-4), lr=1e-4, foreach=True)
-    batch = random_batch(recipe.crop, recipe.batch, method).to(
+    batch = random_batch(recipe.crop, recipe.batch, CLASSES, method).to(
         runtime.device, runtime.memory_format
     )
-    whole = [batch.image_l[:1].clone() for _ in range(UNLABELED)]
-    method.before_step(0.0, whole)
-    method.before_step(PROGRESS, whole)
+    prepare(method, batch)
 
     def step() -> None:
         with runtime.autocast():
@@ -106,23 +118,6 @@ def stepper(name: str, params: Params, recipe_name: str, runtime: Runtime) -> Ca
         loss.item()
 
     return step
-
-
-def random_batch(crop: tuple[int, int], num: int, method: MethodBase) -> Batch:
-    """Noise, with labels in blocks; as many unlabelled images as the method asks for."""
-    num_u = num * (method.views.unlabeled + method.views.partners)
-    label = torch.randint(CLASSES, (num + num_u, *(side // 8 for side in crop)))
-    label = label.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
-    return Batch(
-        image_l=torch.rand(num, 3, *crop),
-        label_l=label[:num],
-        image_u=torch.rand(num_u, 3, *crop),
-        strong_u=torch.rand(method.views.strong, num_u, 3, *crop),
-        valid_u=torch.ones(num_u, *crop, dtype=torch.bool),
-        truth_u=label[num:],
-        index_u=torch.arange(num_u) % UNLABELED,
-        seed=0,
-    )
 
 
 if __name__ == "__main__":

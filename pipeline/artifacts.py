@@ -144,7 +144,7 @@ class Paths:
         return self.reports() / "metrics" / f"{run}.json"
 
     def images(self, run: str) -> Path:
-        """What was counted on each validation image: `pipeline.evaluate.write_images`."""
+        """What was counted on each validation image: `pipeline.evaluate.Evaluation.counts_I3C`."""
         return self.reports() / "images" / f"{run}.npz"
 
     def record(self, run: str) -> Path:
@@ -167,9 +167,16 @@ class Paths:
         """All runs' mean IoU, for `dvc metrics` and `dvc exp show`."""
         return self.reports() / "summary.json"
 
+    def step_costs(self) -> Path:
+        """What benchmarks/steps.py measured, of all studies."""
+        return self.root / "benchmarks/steps.csv"
+
     def scratch(self) -> Path:
-        """Resume states and finished seeds, outside DVC's outs; `$STPG_WORK` moves it."""
-        return Path(os.environ.get("STPG_WORK") or self.root / ".work") / self.study
+        """Resume states and finished seeds of all studies, no output of DVC; `$STPG_WORK` moves it.
+
+        A folder in it is named by all that determines its training, so that studies share them.
+        """
+        return Path(os.environ.get("STPG_WORK") or self.root / ".work")
 
 
 def sha256_of(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pipeline.processes import gathered, world
 from pipeline.seeding import stream
 
 
@@ -53,6 +54,19 @@ class Batch:
         """A fresh CPU generator of this step, by name."""
         return stream(self.seed, name)
 
+    def of_all_processes(self, memory_format: torch.memory_format) -> "Batch":
+        """The batch of which each process has loaded a share of the same size."""
+        if world() == 1:
+            return self
+        roles = max(1, len(self.image_u) // len(self.image_l))  # partners follow the others
+        whole = {name: gathered(getattr(self, name)) for name in ("image_l", "label_l")}
+        for name in ("image_u", "valid_u", "truth_u", "index_u"):
+            value = getattr(self, name).unflatten(0, (roles, -1))
+            whole[name] = gathered(value, dim=1).flatten(0, 1)
+        strong = self.strong_u.unflatten(1, (roles, -1))
+        whole["strong_u"] = gathered(strong, dim=2).flatten(1, 2)
+        return replace(self, **whole).laid_out(memory_format)
+
     def to(self, device: torch.device, memory_format: torch.memory_format) -> "Batch":
         """The same batch on `device`, images laid out in `memory_format`."""
         moved = {
@@ -60,6 +74,12 @@ class Batch:
             for f in fields(self)
             if f.name != "seed"
         }
-        for name in ("image_l", "image_u"):
-            moved[name] = moved[name].contiguous(memory_format=memory_format)
-        return replace(self, **moved)
+        return replace(self, **moved).laid_out(memory_format)
+
+    def laid_out(self, memory_format: torch.memory_format) -> "Batch":
+        """The same, the images that networks see in `memory_format`."""
+        images = {
+            name: getattr(self, name).contiguous(memory_format=memory_format)
+            for name in ("image_l", "image_u")
+        }
+        return replace(self, **images)

@@ -230,11 +230,14 @@ class RuntimeConfig:
     """Processes that load data."""
     checkpoint_every: int = 100
     """Steps between two resume states."""
+    processes: int = 1
+    """That train together on one machine, each on a GPU of its own if there are any."""
 
     def check(self, key: str) -> None:
         """Counts."""
         at_least(key, "workers", self.workers, 0)
         at_least(key, "checkpoint_every", self.checkpoint_every, 1)
+        at_least(key, "processes", self.processes, 1)
 
 
 @dataclass(frozen=True)

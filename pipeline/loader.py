@@ -30,13 +30,26 @@ GRACE = 30
 
 
 class StepDataset(Dataset):
-    """Element `step` is that step's whole batch."""
+    """Element `step` is that step's batch, or this process's share of it."""
 
     def __init__(
-        self, data: Prepared, split: Split, views: Views, recipe: RecipeConfig, seed: int
+        self,
+        data: Prepared,
+        split: Split,
+        views: Views,
+        recipe: RecipeConfig,
+        seed: int,
+        *,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        """Makes one.
+
+        Args:
+          share: (k, K), of each batch part k of K of the same size.
+        """
         items = {item.id: item for item in data.train}
         self.data, self.views, self.recipe, self.seed = data, views, recipe, seed
+        self.share = share
         self.labeled = [items[i] for i in split.labeled]
         self.unlabeled = [items[i] for i in unlabeled_ids(split)]
         self.read = self.cached_reader()
@@ -59,7 +72,8 @@ class StepDataset(Dataset):
 
     def __getitem__(self, step: int) -> Batch:
         n, crop = self.recipe.batch, self.recipe.crop
-        numbers = range(step * n, (step + 1) * n)
+        part, parts = self.share
+        numbers = range(step * n, (step + 1) * n)[part * n // parts : (part + 1) * n // parts]
         labeled = [self.weak("labeled", self.labeled, k) for k in numbers]
         roles = ["unlabeled"] * self.views.unlabeled + ["partner"] * self.views.partners
         drawn = [(role, k) for role in roles for k in numbers]

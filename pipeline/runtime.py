@@ -10,6 +10,7 @@ from importlib import metadata
 
 import torch
 
+from pipeline import processes
 from pipeline.config import ConfigError, TrainConfig
 
 
@@ -56,6 +57,10 @@ def set_up(config: TrainConfig) -> Runtime:
     torch.set_num_threads(config.threads)
     device = usable_device(os.environ.get("STPG_DEVICE") or detect())
     cuda = device.type == "cuda"
+    if cuda and processes.started_by_torchrun():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    processes.join(device)
     if cuda:
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True

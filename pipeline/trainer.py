@@ -4,7 +4,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline import processes
 from pipeline.artifacts import write_arrays, write_json, write_text, writing_to
 from pipeline.batch import Batch
 from pipeline.checkpoint import load, save, save_model
-from pipeline.config import RecipeConfig, RuntimeConfig, TrainConfig
+from pipeline.config import ConfigError, RecipeConfig, RuntimeConfig, TrainConfig
 from pipeline.data.base import Prepared
 from pipeline.data.splits import Split
 from pipeline.loader import StepDataset, WholeImages, batches, unlabeled_ids
@@ -58,46 +59,60 @@ def polynomial_decay(step: int, steps: int, power: float) -> float:
 def train(job: Job, runtime: Runtime) -> None:
     """Trains to the recipe's last step, from the saved state if there is one.
 
-    Writes `job.folder / "model.pt"` at the end. On the CPU an interrupted and resumed training
-    ends in the same bits as an uninterrupted one.
+    Writes `job.folder / "model.pt"` at the end; of several processes, which all see that folder,
+    the first does. On the CPU an interrupted and resumed training ends in the same bits as an
+    uninterrupted one.
 
     Raises:
+      ConfigError: a batch that the processes do not divide.
       FloatingPointError: a loss term is not finite; names the term and the step.
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
+    if job.recipe.batch % processes.world():
+        raise ConfigError(
+            f"runtime.processes: {processes.world()}; expected a divisor of the recipe's batch "
+            f"({job.recipe.batch})"
+        )
     seed_global(job.seed, "build")
     num_unlabeled = len(unlabeled_ids(job.split))
     setting = setting_of(job.recipe, len(job.data.classes), job.seed, num_unlabeled)
     method = build(job.method, job.method_config, setting)
     method.to(runtime.device, memory_format=runtime.memory_format).train()
+    method = processes.with_joint_norms(method, runtime.device)
     optimizer = optimizer_of(job, method)
     start, seconds = resume(job, method, optimizer)
-    log = Log(job.folder / "log.jsonl", start)
-    dataset = StepDataset(job.data, job.split, method.views, job.recipe, job.seed)
+    losses, first = processes.losses_of(method), processes.rank() == 0
+    log = Log(job.folder / "log.jsonl", start) if first else None
+    share = (processes.rank(), processes.world())
+    dataset = StepDataset(job.data, job.split, method.views, job.recipe, job.seed, share=share)
     unlabeled = WholeImages(dataset, runtime.device)
     steps = job.recipe.steps
     began = time.monotonic() - seconds
     with stop_signals() as received:
         loop = batches(dataset, start=start, workers=job.runtime.workers)
-        bar = progress(loop, job.title, unit="step", initial=start, total=steps)
+        bar = progress(loop, job.title, unit="step", initial=start, total=steps, disable=not first)
         for step, batch in enumerate(bar, start):
             done = step + 1
             method.measuring = done % job.train.log_every == 0 or done == steps
             seed_global(job.seed, "step", step)
             method.before_step(step / steps, unlabeled)
-            entry = update(method, optimizer, batch, step, job, runtime)
-            if method.measuring:
+            entry = update(method, optimizer, batch, step, job, runtime, losses)
+            if method.measuring and first:
                 log.write(entry, method.diagnostics)
                 bar.set_postfix(loss=f"{entry['loss'].item():.3f}", refresh=False)
-            if done == steps and method.snapshot:
+            if done == steps and method.snapshot and first:
                 arrays = {name: value.cpu().numpy() for name, value in method.snapshot.items()}
                 write_arrays(job.folder / "snapshot.npz", arrays)
-            stopped = bool(received)  # once: another may come in between
-            if done % job.runtime.checkpoint_every == 0 or stopped:
+            # once: another may come in between
+            stopped = processes.any_process(bool(received), runtime.device)
+            if (done % job.runtime.checkpoint_every == 0 or stopped) and first:
                 save_state(job, method, optimizer, done, time.monotonic() - began)
             if stopped:
+                processes.wait_for_all()  # torchrun ends the others once one has ended
                 raise Interrupted(f"stopped at step {done} of {steps}; run again to go on")
-    finish(job, method, runtime, time.monotonic() - began)
+    if first:
+        finish(job, method, runtime, time.monotonic() - began)
+    processes.wait_for_all()
 
 
 def optimizer_of(job: Job, method: MethodBase) -> torch.optim.Optimizer:
@@ -116,8 +131,14 @@ def update(
     step: int,
     job: Job,
     runtime: Runtime,
+    losses: Callable[..., dict[str, Tensor]],
 ) -> dict[str, Any]:
-    """One optimiser step; returns its log entry, tensors still on the device."""
+    """One optimiser step; returns its log entry, tensors still on the device.
+
+    Args:
+      batch: this process's share.
+      losses: the method's, as `pipeline.processes` calls them.
+    """
     steps = job.recipe.steps
     rate = job.recipe.lr * polynomial_decay(step, steps, job.train.power)
     if step < job.recipe.warm_up:
@@ -125,7 +146,9 @@ def update(
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
     with runtime.autocast():
-        terms = method.losses(batch.to(runtime.device, runtime.memory_format), step / steps)
+        batch = batch.to(runtime.device, runtime.memory_format)
+        batch = batch.of_all_processes(runtime.memory_format)
+        terms = losses(batch, step / steps)
     loss = torch.stack([term.float() for term in terms.values()]).sum()
     if not math.isfinite(loss.item()):
         bad = {name: float(t.detach()) for name, t in terms.items() if not torch.isfinite(t)}
@@ -194,6 +217,7 @@ def finish(job: Job, method: MethodBase, runtime: Runtime, seconds: float) -> No
         "minutes": round(seconds / 60, 3),
         "seconds_per_step": round(seconds / job.recipe.steps, 5),
         "peak_memory_gib": round(runtime.peak_memory_gib(), 3),
+        "processes": processes.world(),
     }
     write_json(job.folder / "record.json", job.record | measured)
     network = {k: v.cpu().contiguous() for k, v in method.predictor().state_dict().items()}

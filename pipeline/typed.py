@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+MANY = 30
+"""Names in one message."""
 
 
 class InputError(ValueError):
@@ -23,11 +25,12 @@ class ConfigError(InputError):
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, and all of them."""
+    """The end of a message about an unknown name: the nearest known one, and others."""
     known = sorted(known)
     near = difflib.get_close_matches(found, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}known: {', '.join(known) or 'none'}"
+    more = f" and {len(known) - MANY} more" if len(known) > MANY else ""
+    return f"{hint}known: {', '.join(known[:MANY]) or 'none'}{more}"
 
 
 def at_least(key: str, name: str, value: float, low: float) -> None:
@@ -42,13 +45,15 @@ def within(key: str, name: str, value: float, low: float, high: float) -> None:
         raise ConfigError(f"{key}.{name}: {value}; expected {low} to {high}")
 
 
-def from_mapping(cls: type[T], value: Any, key: str) -> T:
+def from_mapping(cls: type[T], value: Any, key: str, default: T | None = None) -> T:
     """A frozen dataclass from a mapping, every field typed and checked.
 
     Args:
       cls: the dataclass; its `check(key)`, if it has one, is called last.
       value: what YAML gave.
       key: dotted path of the mapping, for messages.
+      default: has the fields that `value` lacks; without it they are the class's own. A nested
+        mapping is laid over the field's default likewise.
     """
     if not isinstance(value, Mapping):
         raise ConfigError(f"{key or 'top level'}: found {value!r}; expected a mapping")
@@ -59,9 +64,13 @@ def from_mapping(cls: type[T], value: Any, key: str) -> T:
             raise ConfigError(f"{join(key, str(name))}: unknown; {did_you_mean(str(name), fields)}")
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in value:
+        if required and name not in value and default is None:
             raise ConfigError(f"{join(key, name)}: missing; expected {describe(hints[name])}")
-    built = cls(**{name: convert(hints[name], value[name], join(key, name)) for name in value})
+    given = {}
+    for name in value:
+        base = default_of(fields[name]) if default is None else getattr(default, name)
+        given[name] = convert(hints[name], value[name], join(key, name), base)
+    built = cls(**given) if default is None else dataclasses.replace(default, **given)
     if hasattr(built, "check"):
         built.check(key)
     return built
@@ -72,18 +81,30 @@ def join(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
 
 
-def convert(hint: Any, value: Any, key: str) -> Any:
-    """`value` as the annotated type, or a ConfigError; numbers are not made from text."""
+def default_of(f: dataclasses.Field) -> Any:
+    """The default of a field, None if it has none."""
+    if f.default_factory is not dataclasses.MISSING:
+        return f.default_factory()
+    return None if f.default is dataclasses.MISSING else f.default
+
+
+def convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
+    """`value` as the annotated type, or a ConfigError; numbers are not made from text.
+
+    `default` is what the fields of a dataclass are taken from that `value` lacks.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
     if origin in (types.UnionType, typing.Union):
         inner = [a for a in args if a is not type(None)]
-        return None if value is None and len(inner) < len(args) else convert(inner[0], value, key)
+        if value is None and len(inner) < len(args):
+            return None
+        return convert(inner[0], value, key, default)
     if origin is Literal and value in args and type(value) in map(type, args):
         return value
     if dataclasses.is_dataclass(hint):
-        return from_mapping(hint, value, key)
+        return from_mapping(hint, value, key, default)
     if origin is dict and isinstance(value, Mapping):
         return {str(k): convert(args[1], v, join(key, str(k))) for k, v in value.items()}
     if origin is tuple and isinstance(value, list | tuple):

@@ -48,7 +48,7 @@ def forward_each(network: nn.Module, *images_NCHW: Tensor, together: bool = True
         joint = network(torch.cat([images_NCHW[i] for i in numbers]))
         lengths = [len(images_NCHW[i]) for i in numbers]
         parts = zip(*(x.split(lengths) for x in joint), strict=True)
-        outputs |= {i: Output(*part) for i, part in zip(numbers, parts, strict=True)}
+        outputs |= {i: type(joint)(*part) for i, part in zip(numbers, parts, strict=True)}
     return [outputs[i] for i in range(len(images_NCHW))]
 
 

@@ -84,16 +84,18 @@ def main() -> None:
         print(active())
         return
     broken = None
-    for name, path in sorted(known().items()):
+    studies = known()
+    width = max(map(len, studies), default=0)
+    for name, path in sorted(studies.items()):
         mark = "*" if path.name == "params.yaml" else " "
         try:
             params = load(path)
         except ConfigError as error:
-            print(f"{mark} {name:8} broken: {error}")
+            print(f"{mark} {name:{width}} broken: {error}")
             broken = error if mark == "*" else broken
             continue
         trainings = sum(len(run.seeds) for run in params.runs.values())
-        print(f"{mark} {name:8} {len(params.runs)} runs, {trainings} trainings")
+        print(f"{mark} {name:{width}} {len(params.runs)} runs, {trainings} trainings")
     if broken:
         raise ConfigError(f"the study in place is broken: {broken}")
 

@@ -19,6 +19,7 @@ def main() -> None:
             for suffix, text in render(paper, key, params.study, results).items():
                 write_text(out / f"{key}.{suffix}", text)
         write_text(out / "all_runs.csv", results.overview().to_csv(index=False))
+        write_text(out / "all_classes.csv", results.classes_overview().to_csv(index=False))
     means = 100 * results.seeds.groupby("run")["miou"].mean()
     write_json(paths.summary(), {run: round(mean, 2) for run, mean in means.items()})
 

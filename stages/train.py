@@ -1,7 +1,10 @@
 """Stage `train`: one run of the registry, once for each of its seeds."""
 
 import shutil
+import sys
+from contextlib import nullcontext
 
+from pipeline import processes
 from pipeline.artifacts import Paths, replacing, writing_to
 from pipeline.checkpoint import sole_owner
 from pipeline.command import run_stage
@@ -14,24 +17,47 @@ from pipeline.trainer import Interrupted, train
 def main(key: str) -> None:
     """Trains what is not yet trained, then writes runs/<study>/<key>."""
     params = load_params()
+    if params.runtime.processes > 1 and not processes.started_by_torchrun():
+        start_all(key, params.runtime.processes)
+        return
     paths, seeds = Paths(params.study), entry(params, "runs", key).seeds
     check_methods(params)
     runtime = set_up(params.train)
-    folders = {}
+    folders, first = {}, processes.rank() == 0
     for number, seed in enumerate(seeds, 1):
         title = f"{key} seed {seed} ({number}/{len(seeds)})"
         job = job_of(key, seed, params, paths, title=title)
-        with sole_owner(job.folder):
+        with sole_owner(job.folder) if first else nullcontext():
+            processes.wait_for_all()
             if not (job.folder / "model.pt").exists():
-                print(forecast(params, paths), flush=True)
+                if first:
+                    print(forecast(params, paths), flush=True)
                 train(job, runtime)
+            processes.wait_for_all()
         folders[seed] = job.folder
+    if not first:
+        return
     with replacing(paths.run(key)) as out, writing_to(paths.run(key)):
         for seed, folder in folders.items():
             (out / f"seed{seed}").mkdir()
             for name in ("model.pt", "log.jsonl", "record.json", "snapshot.npz"):
                 if name != "snapshot.npz" or (folder / name).exists():
                     shutil.copyfile(folder / name, out / f"seed{seed}" / name)
+
+
+def start_all(key: str, number: int) -> None:
+    """Starts so many of this process, as torchrun does, and waits for them."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    try:
+        torchrun(["--standalone", f"--nproc-per-node={number}", "--module", "stages.train", key])
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        sys.exit(
+            f"stages.train: process {rank} of {number} ended with {failure.exitcode}; run again to "
+            "go on from the last saved state"
+        )
 
 
 if __name__ == "__main__":

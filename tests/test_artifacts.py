@@ -143,9 +143,9 @@ def test_dvc_names_the_same_places():
 
 def test_scratch_can_be_moved(tmp_path, monkeypatch):
     monkeypatch.setenv("STPG_WORK", str(tmp_path))
-    assert Paths("mini").scratch() == tmp_path / "mini"
+    assert Paths("mini").scratch() == tmp_path
     monkeypatch.setenv("STPG_WORK", "")
-    assert Paths("mini").scratch() == ROOT / ".work/mini"
+    assert Paths("mini").scratch() == ROOT / ".work"
 
 
 def test_a_hash_depends_on_values_and_not_on_the_order_of_keys():

@@ -3,10 +3,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.steps import alternate, random_batch, stepper
-from pipeline.batch import Views
+from benchmarks.overhead import in_turns, table
+from benchmarks.steps import alternate, stepper, with_study
 from pipeline.methods.base import available
 from pipeline.runtime import Runtime
+from pipeline.typed import InputError
 from tests.methods.test_contract import RECIPE, SECTIONS
 
 
@@ -18,16 +19,30 @@ def test_two_functions_are_called_in_turns_and_the_first_calls_do_not_count():
     assert min(first + second) > 0
 
 
-@pytest.mark.parametrize(
-    ("views", "num_u"),
-    [(Views(), 0), (Views(unlabeled=True, strong=2), 3), (Views(unlabeled=True, partners=True), 6)],
-)
-def test_a_batch_has_what_the_method_asks_for(views, num_u):
-    batch = random_batch((32, 40), 3, SimpleNamespace(views=views))
-    assert batch.image_l.shape == (3, 3, 32, 40)
-    assert batch.label_l.shape == (3, 32, 40)
-    assert len(batch.image_u) == len(batch.truth_u) == len(batch.index_u) == num_u
-    assert batch.strong_u.shape[:2] == (views.strong, num_u)
+def test_costs_of_a_study_replace_its_former_ones():
+    former = "study,recipe,method,ratio\na,r,cps,4.000\nb,r,cps,5.000\na,r,stpg,6.000\n"
+    assert with_study(former, "a", "new", {"supervised": 1.0}) == (
+        "study,recipe,method,ratio\na,new,supervised,1.000\nb,r,cps,5.000\n"
+    )
+    with pytest.raises(InputError, match=r"^benchmarks/steps\.csv: columns a,b; expected study,"):
+        with_study("a,b\n", "a", "new", {})
+
+
+def test_all_are_called_in_turns_and_the_first_calls_do_not_count_either():
+    calls = []
+    seconds = in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    assert "".join(calls) == "ab" * 4
+    assert [len(values) for values in seconds.values()] == [3, 3]
+
+
+def test_a_table_of_seconds_by_hand():
+    got = table("study", "by a", {"a": [1, 2, 3], "b": [6, 6, 6]}, "a", {"a": 5, "b": 9})
+    assert got.splitlines() == [
+        "| study | stages | seconds | by a |",
+        "| --- | ---: | ---: | ---: |",
+        "| `a` | 5 | 2.00 (1.00 to 3.00) | 1.00 |",
+        "| `b` | 9 | 6.00 (6.00 to 6.00) | 3.00 |",
+    ]
 
 
 @pytest.mark.parametrize("name", available())

@@ -136,6 +136,7 @@ RUN = "runs.voc_8_supervised"
         ("train.threads", 0, "train.threads: 0; expected at least 1"),
         ("runtime", {"checkpoint_every": 0}, "runtime.checkpoint_every: 0; expected at least 1"),
         ("runtime", {"workers": -1}, "runtime.workers: -1; expected at least 0"),
+        ("runtime", {"processes": 0}, "runtime.processes: 0; expected at least 1"),
         ("evaluation.voc.window", 16, "evaluation.voc.window: 16; expected at least 32"),
         ("evaluation.voc.stride", 0, "evaluation.voc.stride: 0.0; expected 0.05 to 1.0"),
     ],

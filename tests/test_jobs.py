@@ -105,6 +105,12 @@ def test_the_folder_depends_on_parameters_code_data_and_split(paths):
     assert folder(params) in seen
 
 
+def test_studies_share_a_training_that_is_the_same_in_both(paths):
+    other = Paths("other", paths.root)
+    write_split(other.split("half"), jobs.open_split(paths.split("half"), paths.prepared("blocks")))
+    assert job_of("ours", 0, study(), other).folder == job_of("ours", 0, study(), paths).folder
+
+
 def test_a_record_names_the_commit():
     assert re.fullmatch("[0-9a-f]{12}(-dirty)?|none", commit())
     assert (commit() == "none") == (not (ROOT / ".git").exists())

@@ -3,6 +3,7 @@
 Trainings and whole `dvc repro` are run by tests/pipeline and CI; here they are only planned.
 """
 
+import csv
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ from stages.study import known
 
 FENCED = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:make|dvc|python -m) [^`]+)`")
+WITH_SUBCOMMANDS = ("exp", "metrics", "params", "plots", "queue")
 COPIED = ("pipeline", "stages", "studies", "params.yaml", "dvc.lock")
 
 
@@ -33,11 +35,19 @@ def commands() -> list[str]:
 
 
 def kind(command: str) -> str:
-    return re.match(r"make|dvc|source|python -m [\w.]+|", command)[0]
+    return re.match(r"make|dvc|source|export|python -m [\w.]+|", command)[0]
 
 
 def test_the_readme_has_no_command_of_a_kind_that_is_not_tested():
-    known = {"make", "dvc", "source", "python -m stages.study", "python -m pipeline.check"}
+    known = {
+        "make",
+        "dvc",
+        "source",
+        "export",
+        "python -m stages.study",
+        "python -m stages.plan",
+        "python -m pipeline.check",
+    }
     assert {kind(command) for command in commands()} == known
 
 
@@ -64,7 +74,7 @@ def test_studies_are_shown_and_switched_as_it_says(command, copy):
     printed = subprocess.run(python, cwd=copy, check=True, capture_output=True, text=True).stdout
     if "show" in command:
         assert re.findall(r"^[* ] (\w+)", printed, re.MULTILINE) == [
-            "camvid", "mini", "paper", "smoke",
+            "camvid", "mini", "mini_field", "mini_full", "paper", "smoke",
         ]  # fmt: skip
 
 
@@ -80,10 +90,11 @@ def test_the_table_of_studies_counts_their_trainings():
 
 @pytest.mark.parametrize("command", [c for c in commands() if kind(c) == "dvc"])
 def test_dvc_has_its_options(command):
-    name, *arguments = command.split()[1:]
-    shown = subprocess.run(
-        [sys.executable, "-m", "dvc", name, "--help"], check=True, capture_output=True, text=True
-    ).stdout
+    words = command.split()[1:]
+    length = 2 if words[0] in WITH_SUBCOMMANDS else 1
+    asked = [sys.executable, "-m", "dvc", *words[:length], "--help"]
+    shown = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    arguments = words[length:]
     options = [word for word in arguments if word.startswith("-")]
     assert all(re.search(rf"(^|[\s,]){option}\b", shown) for option in options), (options, shown)
 
@@ -95,9 +106,20 @@ def test_the_table_of_methods_has_what_was_measured():
         for line in text.splitlines()
         if re.match(r"\| `\w+` \|", line)
     ]
-    written = {cells[0].strip("`"): cells[5] for cells in rows}
-    summary = json.loads((ROOT / "reports/camvid/summary.json").read_text())
-    assert set(written) == set(available())
-    for method, value in written.items():
-        measured = summary.get(f"camvid_8_{method}")
-        assert value == ("" if measured is None else f"{measured:.2f}"), method
+    assert {cells[0].strip("`") for cells in rows} == set(available())
+    camvid, drawn = (
+        json.loads((ROOT / f"reports/{study}/summary.json").read_text())
+        for study in ("camvid", "mini_field")
+    )
+    with (ROOT / "benchmarks/steps.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    steps = {line["method"]: float(line["ratio"]) for line in lines if line["study"] == "camvid"}
+    for name, *_, step, of_camvid, of_drawn in rows:
+        method = name.strip("`")
+        ratio = steps.get(method)
+        assert step.replace("—", "") == ("" if ratio is None else f"{ratio:.2f}"), method
+        for value, measured in (
+            (of_camvid, camvid.get(f"camvid_8_{method}")),
+            (of_drawn, drawn.get(f"blender_8_{method}")),
+        ):
+            assert value == ("" if measured is None else f"{measured:.2f}"), method

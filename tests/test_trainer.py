@@ -52,10 +52,10 @@ def interrupt_at(monkeypatch, step, number):
     """Sends this process a signal while it computes the given step."""
     usual = trainer.update
 
-    def update(method, optimizer, batch, current, job, runtime):
+    def update(method, optimizer, batch, current, *others):
         if current == step:
             os.kill(os.getpid(), number)
-        return usual(method, optimizer, batch, current, job, runtime)
+        return usual(method, optimizer, batch, current, *others)
 
     monkeypatch.setattr(trainer, "update", update)
 
@@ -64,10 +64,10 @@ def crash_at(monkeypatch, step):
     """Ends the training without any tidying up, as kill -9 would, when it reaches the step."""
     usual = trainer.update
 
-    def update(method, optimizer, batch, current, job, runtime):
+    def update(method, optimizer, batch, current, *others):
         if current == step:
             raise KeyboardInterrupt
-        return usual(method, optimizer, batch, current, job, runtime)
+        return usual(method, optimizer, batch, current, *others)
 
     monkeypatch.setattr(trainer, "update", update)
 

@@ -73,6 +73,26 @@ def test_null_is_taken_only_where_it_is_allowed():
         from_mapping(Outer, VALID | {"mode": None}, "")
 
 
+@dataclass(frozen=True)
+class Layered:
+    inner: Inner = field(default_factory=lambda: Inner(7, 0.25))
+    none: Inner | None = None
+    some: Inner | None = Inner(2)
+
+
+def test_a_nested_mapping_is_laid_over_the_default_of_its_field():
+    assert from_mapping(Layered, {"inner": {"rate": 1.0}}, "").inner == Inner(7, 1.0)
+    assert from_mapping(Layered, {"some": {"rate": 1.0}}, "").some == Inner(2, 1.0)
+    assert from_mapping(Layered, {"some": None}, "").some is None
+    with pytest.raises(ConfigError, match=r"^inner\.size: 0; expected at least 1$"):
+        from_mapping(Layered, {"inner": {"size": 0}}, "")
+
+
+def test_a_field_without_a_default_wants_its_whole_mapping():
+    with pytest.raises(ConfigError, match=r"^none\.size: missing; expected an integer$"):
+        from_mapping(Layered, {"none": {"rate": 1.0}}, "")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -146,6 +166,11 @@ def test_a_range_includes_its_ends():
         ("stgp", ["supervised", "stpg"], "did you mean 'stpg'? known: stpg, supervised"),
         ("zzz", ["b", "a"], "known: a, b"),
         ("a", [], "known: none"),
+        (
+            "b35",
+            [f"b{i}" for i in range(10, 42)],
+            f"did you mean 'b35'? known: {', '.join(f'b{i}' for i in range(10, 40))} and 2 more",
+        ),
     ],
 )
 def test_the_nearest_known_name_is_offered(found, known, text):

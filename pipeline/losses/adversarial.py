@@ -4,16 +4,17 @@ As in s4GAN (Mittal et al., PAMI 2019; arXiv:1908.05724). N images of each kind,
 those that are counted have a say.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from pipeline.losses.precision import wide
 
 
 def mean_of(value: Tensor, counted_N: Tensor) -> Tensor:
     """Mean of [N, ...] over the counted images, float32 or wider; 0 if there is none."""
-    wide = value.to(torch.promote_types(value.dtype, torch.float32))
-    weight = counted_N.to(wide).reshape(-1, *[1] * (value.ndim - 1))
-    return (wide * weight).sum(dim=0) / weight.sum().clamp(min=1)
+    value = wide(value)
+    weight = counted_N.to(value).reshape(-1, *[1] * (value.ndim - 1))
+    return (value * weight).sum(dim=0) / weight.sum().clamp(min=1)
 
 
 def real_or_fake(

@@ -5,13 +5,13 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from pipeline.losses.precision import wide
 from pipeline.typed import InputError
 
 
 def unit(feature_PD: Tensor) -> Tensor:
     """The features at length 1 along their last dimension, float32 or wider."""
-    dtype = torch.promote_types(feature_PD.dtype, torch.float32)
-    return F.normalize(feature_PD.to(dtype), dim=-1)
+    return F.normalize(wide(feature_PD), dim=-1)
 
 
 def class_mean(value_PD: Tensor, label_P: Tensor, *, num_classes: int) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.losses.precision import wide
 from pipeline.losses.segmentation import PseudoLabel, weighted_cross_entropy
 
 
@@ -25,7 +26,7 @@ def squared_difference(logits_NCHW: Tensor, target_NCHW: Tensor, valid_NHW: Tens
       scalar in [0, 2], float32 or wider: summed, not averaged, over the classes; 0 where nothing
       is valid.
     """
-    difference_NCHW = _wide(logits_NCHW).softmax(dim=1) - target_NCHW.detach()
+    difference_NCHW = wide(logits_NCHW).softmax(dim=1) - target_NCHW.detach()
     distance_NHW = difference_NCHW.square().sum(dim=1)
     return (distance_NHW * valid_NHW).sum() / valid_NHW.sum().clamp(min=1)
 
@@ -78,7 +79,7 @@ def fuzzy_positive_loss(logits_NCHW: Tensor, positive_NCHW: Tensor, valid_NHW: T
     Returns:
       scalar, float32 or wider; 0 where nothing is valid.
     """
-    logits_NCHW = _wide(logits_NCHW)
+    logits_NCHW = wide(logits_NCHW)
     lowest = torch.finfo(torch.float32).min
     others_NHW = logits_NCHW.masked_fill(positive_NCHW, lowest).logsumexp(dim=1)
     positives_NHW = (-logits_NCHW).masked_fill(~positive_NCHW, lowest).logsumexp(dim=1)
@@ -96,11 +97,7 @@ def negative_loss(logits_NCHW: Tensor, absent_NCHW: Tensor, valid_NHW: Tensor) -
       scalar, float32 or wider: the mean of -log(1 - p) over all absent classes of all valid pixels;
       0 where there is none.
     """
-    prob_NCHW = _wide(logits_NCHW).softmax(dim=1)
+    prob_NCHW = wide(logits_NCHW).softmax(dim=1)
     counted_NCHW = absent_NCHW & valid_NHW[:, None]
     loss_NCHW = -torch.log1p(-prob_NCHW.clamp(max=1 - 1e-6)) * counted_NCHW
     return loss_NCHW.sum() / counted_NCHW.sum().clamp(min=1)
-
-
-def _wide(value: Tensor) -> Tensor:
-    return value.to(torch.promote_types(value.dtype, torch.float32))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pipeline.data.base import IGNORE_INDEX
 from pipeline.losses.anchors import unit
+from pipeline.losses.precision import wide
 
 
 def localization_loss(score_NHW: Tensor, right_NHW: Tensor, counted_NHW: Tensor) -> Tensor:
@@ -22,7 +23,7 @@ def localization_loss(score_NHW: Tensor, right_NHW: Tensor, counted_NHW: Tensor)
     Returns:
       scalar, float32 or wider; 0 where nothing is counted, or nothing is right.
     """
-    score_NHW = score_NHW.to(torch.promote_types(score_NHW.dtype, torch.float32))
+    score_NHW = wide(score_NHW)
     loss_NHW = F.binary_cross_entropy_with_logits(
         score_NHW, right_NHW.to(score_NHW), reduction="none"
     )

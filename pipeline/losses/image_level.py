@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from pipeline.losses.precision import wide
+
 
 def classes_in(label_NHW: Tensor, *, num_classes: int) -> Tensor:
     """Bool [N, C]: the classes of which an image has a pixel.
@@ -28,10 +30,11 @@ def activation_maps(feature_NDHW: Tensor, weight_CD: Tensor, present_NC: Tensor)
       present_NC: bool, the classes to be shown; others are 0.
 
     Returns:
-      float32 or wider [N, C, H, W], 1 at the highest place of a class that is above 0 anywhere.
+      float32 or wider [N, C, H, W], 1 at the highest place of a class that is above 1e-5
+      anywhere, less where it is not.
     """
     with torch.autocast(feature_NDHW.device.type, enabled=False):
-        raw_NCHW = torch.einsum("ndhw,cd->nchw", _wide(feature_NDHW), _wide(weight_CD)).relu()
+        raw_NCHW = torch.einsum("ndhw,cd->nchw", wide(feature_NDHW), wide(weight_CD)).relu()
     raw_NCHW = raw_NCHW / feature_NDHW[0, 0].numel() * present_NC[..., None, None]
     return raw_NCHW / raw_NCHW.amax(dim=(2, 3), keepdim=True).clamp(min=1e-5)
 
@@ -45,7 +48,7 @@ def calibrated_mean(first_NCHW: Tensor, second_NCHW: Tensor) -> Tensor:
     Returns:
       probabilities, float32 or wider.
     """
-    both_2NCHW = _wide(torch.stack([first_NCHW, second_NCHW]))
+    both_2NCHW = wide(torch.stack([first_NCHW, second_NCHW]))
     scale = (both_2NCHW.square().mean() + 1e-8).rsqrt()
     return (both_2NCHW * scale).softmax(dim=2).mean(dim=0)
 
@@ -69,10 +72,6 @@ def soft_cross_entropy(
     Returns:
       scalar, float32 or wider; 0 with a zero gradient where nothing is learnt.
     """
-    log_prob_NCHW = _wide(logits_NCHW).log_softmax(dim=1)
+    log_prob_NCHW = wide(logits_NCHW).log_softmax(dim=1)
     loss_NHW = -(target_NCHW.detach() * log_prob_NCHW).sum(dim=1)
     return (loss_NHW * (learnt_NHW & valid_NHW)).sum() / valid_NHW.sum().clamp(min=1)
-
-
-def _wide(value: Tensor) -> Tensor:
-    return value.to(torch.promote_types(value.dtype, torch.float32))

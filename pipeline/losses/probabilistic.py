@@ -172,8 +172,8 @@ def info_nce(
     """
     positive_X = mutual_likelihood(query_XD, positive_XD)
     query_X1D, negative_XBD = query_XD.at(slice(None), None), feature_PD.at(negative_XB)
-    negative_XB = mutual_likelihood(query_X1D, negative_XBD)
-    logits_XB = torch.cat([positive_X[:, None], negative_XB], dim=1) / tau
+    others_XB = mutual_likelihood(query_X1D, negative_XBD)
+    logits_XB = torch.cat([positive_X[:, None], others_XB], dim=1) / tau
     return -logits_XB.log_softmax(dim=1)[:, 0]
 
 
@@ -208,9 +208,10 @@ def categorical(prob_KC: Tensor, drawn_KAB: Tensor) -> Tensor:
 
 
 def members(class_X: Tensor, drawn_X: Tensor, order_P: Tensor, count_C: Tensor) -> Tensor:
-    """Int64 [X]: a pixel of each class asked for, by a uniform number.
+    """Int64 [...]: a pixel of each class asked for, by a uniform number.
 
     Args:
+      class_X, drawn_X: of one shape [...].
       order_P: the pixels, class by class.
       count_C: how many each class has.
     """

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.losses.precision import wide
+
 
 class PseudoLabel(NamedTuple):
     """What a teacher says about each pixel."""
@@ -135,7 +137,7 @@ def _pixel_cross_entropy(logits_NCHW: Tensor, label_NHW: Tensor, counted_NHW: Te
     """[N, H, W], float32 or wider: 0 where not counted, whatever the label is there."""
     # Unreduced, because the reduced form adds up in no fixed order on CUDA.
     return F.cross_entropy(
-        logits_NCHW.to(torch.promote_types(logits_NCHW.dtype, torch.float32)),
+        wide(logits_NCHW),
         label_NHW.masked_fill(~counted_NHW, -100),
         ignore_index=-100,
         reduction="none",

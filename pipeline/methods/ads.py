@@ -12,7 +12,8 @@ is, and not learnt, nor is what a warp brings from beyond the image; an image of
 not count (there: all are predictions like others). Ground truth is the batch's labelled images
 (there: a further draw). A warp moves each point along its own way, in the image's own proportions
 (there: with the axes exchanged, both scaled by the width, which on squares is alike), and has a
-solution where points meet. Images are not stretched for the discriminators. Self-training begins
+solution where points meet. Truth's features are those of the discriminator's own pass (there: of a
+second). Images are not stretched for the discriminators. Self-training begins
 with the first step (there: the second).
 """
 

@@ -15,8 +15,9 @@ In the contrast the teacher's features are the queries and the student's the key
 whatever the paper calls them. Deviations: pixels without a label are no errors to be found
 (there they are); labels and found errors have the image's resolution (there: a quarter); the
 teacher is in eval mode (there: train mode); colours change as in FixMatch; decoders have no dropout
-(error localisation has) and one convolution as classifier, the projection head is that of STPG; the
-network that finds errors has the students' trunk unless `trunk` says another (there: ResNet-34).
+(error localisation has) and all networks one convolution as classifier (there some have two), the
+projection head is that of STPG; the network that finds errors has the students' trunk unless
+`trunk` says another (there: ResNet-34); it judges what the losses see (there: a second pass).
 The recipe's optimiser and rate are those of all parts, and its `unsupervised_from` has no say.
 """
 
@@ -64,7 +65,6 @@ class Config:
     """Of a window, in feature cells; what it costs grows with the fourth power."""
     dim: int = 128
     teacher: TeacherConfig = field(default_factory=lambda: TeacherConfig(0.995, warm_up=False))
-    """A section that names another decay has to name `warm_up: false` too."""
 
     def check(self, key: str) -> None:
         """Weights, numbers, and phases in order."""
@@ -92,6 +92,14 @@ class Method(MethodBase):
     def __init__(self, config: Config, setting: Setting) -> None:
         super().__init__(config, setting)
         networks = setting.networks
+        trunk = config.trunk or networks.config.trunk
+        kind = networks.config.weights.partition(":")[0]
+        if trunk != networks.config.trunk and kind not in ("timm", "none"):
+            raise ConfigError(
+                f"methods.eln.trunk: {trunk}, for which network.weights "
+                f"({networks.config.weights!r}, of {networks.config.trunk}) has nothing; expected "
+                "null, or weights timm or none"
+            )
         self.align_corners = networks.config.align_corners
         head = networks.projection("student", "decoder", config.dim)
         self.student = Projected(networks.network("student"), head, "decoder")
@@ -99,7 +107,6 @@ class Method(MethodBase):
         self.auxiliary = nn.ModuleList(
             decoder(networks, f"auxiliary{i}") for i in range(len(config.margins))
         )
-        trunk = config.trunk or networks.config.trunk
         localizers = NetworkFactory(replace(networks.config, trunk=trunk), 1, networks.seed)
         with drawn_from(networks.seed, "localizer"):
             self.localizer = ErrorLocalizer(localizers.network("localizer"), self.num_classes)

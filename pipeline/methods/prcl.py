@@ -14,7 +14,8 @@ and cropped anew, mixed, then jittered less and flipped), and labelled images ke
 padding is no class of ClassMix's; a confidence is not rounded to 8 bits on the way; the network's
 own decoder has one convolution more than theirs, beside which the heads stand; queries and
 negatives are of the whole batch (there: of each card's part, against prototypes of the whole);
-pixels with a loss of exactly 0 count; the contrast's weight falls step by step (there: by epochs).
+pixels with a loss of exactly 0 count; a cell has the label at its own place (there: the nearest
+above and left of it); the contrast's weight falls step by step (there: by epochs).
 """
 
 import math

@@ -56,7 +56,7 @@ class Config(Thresholded):
     stages: int = 2
     """Last stages of the trunk whose features queries and keys are made of."""
     background: bool = True
-    """Class 0 is what no other class is (VOC): images are not classified for it."""
+    """Class 0 is what no other is (VOC), and images are not classified for it. Elsewhere false."""
     cutout: CutMixConfig = field(
         default_factory=lambda: CutMixConfig(num_boxes=1, ratio=(0.038, 0.038))
     )
@@ -68,6 +68,8 @@ class Config(Thresholded):
         at_least(key, "temperature", self.temperature, 0.01)
         for name in ("dim", "stages"):
             at_least(key, name, getattr(self, name), 1)
+        if self.cutout.partner != "next":
+            raise ConfigError(f"{key}.cutout.partner: 'drawn'; expected 'next': nothing is pasted")
 
 
 class Method(MethodBase):

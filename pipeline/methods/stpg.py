@@ -204,6 +204,9 @@ class Method(MethodBase):
             "share_high": parts.high_NHW.sum() / num_valid,
             "share_selected": selected_NHW.sum() / num_valid,
             "accuracy_selected": accuracy(label_NHW, truth_NHW, selected_NHW),
+            "accuracy_consistent": accuracy(label_NHW, truth_NHW, parts.consistent_NHW),
+            "accuracy_high": accuracy(label_NHW, truth_NHW, parts.high_NHW),
+            "accuracy_low": accuracy(label_NHW, truth_NHW, parts.low_NHW),
             "selected_by_class": label_NHW[known_NHW].bincount(minlength=self.num_classes),
             "right_selected_by_class": label_NHW[right_NHW].bincount(minlength=self.num_classes),
         }

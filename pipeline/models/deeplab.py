@@ -14,6 +14,7 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 from pipeline.config import NetworkConfig
 from pipeline.models.backbone import Trunk, load_pretrained
 from pipeline.models.heads import ProjectionHead
+from pipeline.processes import spread
 from pipeline.seeding import drawn_from, stream
 
 
@@ -49,6 +50,10 @@ class DeepLabV3Plus(nn.Module):
 
     def forward(self, image_NCHW: Tensor) -> Output:
         """Logits at the image's size, and the features that they come from."""
+        return spread(self.whole, image_NCHW)
+
+    def whole(self, image_NCHW: Tensor) -> Output:
+        """The same, of all images in this process."""
         return self.decode(*self.trunk(image_NCHW), image_NCHW.shape[-2:])
 
     def decode(self, low: Tensor, high: Tensor, size: torch.Size) -> Output:

@@ -66,7 +66,7 @@ class VarianceHead(nn.Module):
         initialise(self)
 
     def forward(self, feature_NDHW: Tensor) -> Tensor:
-        """Float32, from `LEAST` to below 1."""
+        """Float32, from about `LEAST` to 1."""
         hidden = F.conv2d(feature_NDHW, F.normalize(self.first.weight, dim=1))
         hidden = self.norm(hidden).relu()
         value = self.standard(F.conv2d(hidden, F.normalize(self.second.weight, dim=1)))

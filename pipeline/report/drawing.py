@@ -66,6 +66,13 @@ def measured(results: Results, run: str) -> dict[str, Any]:
     return results.metrics[run]
 
 
+def measured_alike(results: Results, runs: Sequence[str]) -> None:
+    """Raises an InputError unless all runs are measured, and on the same images."""
+    for run in runs:
+        measured(results, run)
+    results.comparable(*runs)
+
+
 def canvas(height: float, width: float = WIDTH) -> tuple[Figure, SubFigure]:
     """A figure for `caption`, and its body: legends at the foot of that stand above a caption.
 

@@ -11,7 +11,7 @@ from pipeline.config import Params, reference
 from pipeline.report.markup import Html, Markdown, Markup
 from pipeline.report.results import Results, mean_and_deviation
 from pipeline.report.spec import FigureSpec, Note, Paper
-from pipeline.report.tables import INTERVALS, MEASURED, Table, capitalized, fill
+from pipeline.report.tables import INTERVALS, MEASURED, PUBLISHED, Table, capitalized, fill
 from pipeline.typed import InputError
 
 ARTICLE = "https://arxiv.org/abs/2409.12680"
@@ -165,19 +165,25 @@ def written(page: Page, to: Markup) -> str:
 
 def opening(page: Page, to: Markup) -> Iterator[str]:
     """What the page is, how to read it, and what is on it."""
+    published = any(
+        head.endswith(PUBLISHED) for table in page.tables.values() for head in table.compared
+    )
     yield to.paragraph(
         f"What this pipeline measured of {to.link('STPG', ARTICLE)} (Hong et al., Semi-Supervised "
         "Semantic Segmentation with Professional and General Training) and of the methods that it "
-        "is compared with, beside what was published."
+        f"is compared with{', beside what was published' if published else ''}."
     )
     if page.note:
         yield to.note(to.text(page.note))
     yield to.heading(2, "How to read it", "how-to-read-it")
+    quoted = [
+        "Published: of the real data set, at the paper's scale. A cell is empty where there is "
+        "no such run, or nothing was published."
+    ]
     yield to.bullets(
         [
             to.text(MEASURED),
-            "Published: of the real data set, at the paper's scale. A cell is empty where there is "
-            "no such run, or nothing was published.",
+            *(quoted if published else ["A cell is empty where there is no such run."]),
             to.text(INTERVALS),
             "Pictures, features and curves are of a run's first seed.",
             f"Files are named as they lie in {to.code(f'reports/{page.study}/')}.",

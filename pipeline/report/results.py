@@ -57,6 +57,16 @@ class Results:
         ]
         return pd.DataFrame(rows, columns=["run", "seed", "class", "iou"]).astype({"iou": float})
 
+    @cached_property
+    def step_costs(self) -> dict[str, float]:
+        """A training step of each method by one of the baseline, as measured for this study."""
+        path = self.paths.step_costs()
+        if not path.is_file():
+            return {}
+        table = pd.read_csv(path)
+        mine = table[table["study"] == self.paths.study]
+        return dict(zip(mine["method"], mine["ratio"], strict=True))
+
     def overview(self) -> pd.DataFrame:
         """One row a run: what it is, its number of seeds, mean and deviation of mIoU in percent."""
         by = ["run", "method", "dataset", "split", "labeled"]
@@ -64,6 +74,14 @@ class Results:
         table = percent.groupby(by)["miou"].agg(["count", "mean", "std"]).reset_index()
         table = table.rename(columns={"count": "seeds", "mean": "miou", "std": "miou_sd"})
         return table.round({"miou": 2, "miou_sd": 2})
+
+    def classes_overview(self) -> pd.DataFrame:
+        """One row a run and class: number of seeds, mean and deviation of the IoU in percent."""
+        percent = self.classes.assign(iou=100 * self.classes["iou"])
+        grouped = percent.groupby(["run", "class"], sort=False)["iou"]
+        table = grouped.agg(["count", "mean", "std"]).reset_index()
+        table = table.rename(columns={"count": "seeds", "mean": "iou", "std": "iou_sd"})
+        return table.round({"iou": 2, "iou_sd": 2})
 
     def calibration(self, run: str) -> np.ndarray:
         """Float64 [S, 3, B] of a run: see `pipeline.metrics.calibration`."""
@@ -78,6 +96,15 @@ class Results:
         """The validation images that a run was scored on, in the order of `counts`."""
         with np.load(self.paths.images(run)) as file:
             return file["ids"].tolist()
+
+    def comparable(self, *runs: str) -> None:
+        """Raises an InputError unless all were scored on the same images."""
+        for other in runs[1:]:
+            if self.image_ids(other) != self.image_ids(runs[0]):
+                raise InputError(
+                    f"paper.yaml: {runs[0]} is compared with {other}, which was scored on other "
+                    "images; cite runs of one data set"
+                )
 
     def by_seed(self, run: str) -> dict[int, "Scored"]:
         """What was measured of each seed, in the order of the run's seeds."""

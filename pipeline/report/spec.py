@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import read_yaml
-from pipeline.typed import ConfigError, from_mapping
+from pipeline.typed import ConfigError, at_least, from_mapping
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,14 @@ class TableSpec:
     """Heads of the columns of check marks, if it has some."""
     compare: tuple[str, str] | None = None
     """Two rows, of which the second is tested to be better than the first."""
+    block: int = 1
+    """So many successive validation images are alike: see `pipeline.report.statistics`."""
+    step_cost: bool = False
+    """Whether a column says what a training step of each row's method costs."""
 
     def check(self, key: str) -> None:
         """Each row has as many cells as there are columns, or none at all, and known parts."""
+        at_least(key, "block", self.block, 1)
         for row in self.rows:
             for cells_of in ("published", "runs"):
                 cells = getattr(row, cells_of)

@@ -1,6 +1,6 @@
 """Whether one method is better than another: intervals over images and over seeds.
 
-Letters: S seeds, I images, C classes, R draws.
+Letters: S seeds, I images, C classes, R draws, B blocks of images.
 """
 
 from typing import NamedTuple
@@ -20,34 +20,45 @@ class Interval(NamedTuple):
 
 
 def mean_iou(counts_3C: np.ndarray) -> np.ndarray:
-    """Mean IoU [...] of counts [..., 3, C]; a class that is nowhere counts nowhere.
-
-    nan where no class is.
-    """
+    """Mean IoU [...] of counts [..., 3, C] over the classes that have true pixels; nan without."""
     hit, true, predicted = np.moveaxis(counts_3C.astype(np.float64), -2, 0)
-    union = true + predicted - hit
-    there = union > 0
-    iou = np.divide(hit, union, out=np.zeros_like(hit), where=there)
+    there = true > 0
+    iou = np.divide(hit, true + predicted - hit, out=np.zeros_like(hit), where=there)
     num = there.sum(axis=-1)
     return np.divide(iou.sum(axis=-1), num, out=np.full(num.shape, np.nan), where=num > 0)
 
 
 def over_images(
-    base_SI3C: np.ndarray, other_SI3C: np.ndarray, *, draws: int = DRAWS, seed: int = 0
+    base_SI3C: np.ndarray,
+    other_SI3C: np.ndarray,
+    *,
+    block: int = 1,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Interval:
     """Interval of the difference other - base, by a paired bootstrap over validation images.
 
     Each draw takes as many images as there are, with replacement, the same for both; their counts
-    are added up, and the mIoU of each seed averaged. The interval holds the middle 95 % of the
-    draws (percentile bootstrap; Efron and Tibshirani, 1993, chapter 13). It speaks of other images,
-    not of other trainings.
+    are added up, and the mIoU of each seed averaged, over the classes that the drawn images have.
+    The interval holds the middle 95 % of the draws (percentile bootstrap; Efron and Tibshirani,
+    1993, chapter 13). It speaks of other images, not of other trainings.
+
+    Args:
+      block: so many successive images are drawn together, after the last one the first ones
+        (circular block bootstrap; Politis and Romano, 1992): for frames of a film, which are alike.
     """
     num = base_SI3C.shape[1]
-    generator = np.random.default_rng(seed)
-    drawn_RI = generator.multinomial(num, np.full(num, 1 / num), size=draws).astype(np.float64)
+    drawn_RI = times_drawn(num, min(block, num), draws, np.random.default_rng(seed))
     base_R, other_R = (drawn_miou(drawn_RI, counts) for counts in (base_SI3C, other_SI3C))
     tail = 100 * (1 - LEVEL) / 2
-    return Interval(*np.percentile(other_R - base_R, [tail, 100 - tail]).tolist())
+    return Interval(*np.nanpercentile(other_R - base_R, [tail, 100 - tail]).tolist())
+
+
+def times_drawn(num: int, block: int, draws: int, generator: np.random.Generator) -> np.ndarray:
+    """Float64 [R, num]: how often each draw has each image; of the last block what is needed."""
+    first_RB = generator.integers(num, size=(draws, -(-num // block)))
+    image_RI = (first_RB[..., None] + np.arange(block)).reshape(draws, -1)[:, :num] % num
+    return np.stack([np.bincount(image_I, minlength=num) for image_I in image_RI]).astype(float)
 
 
 def drawn_miou(drawn_RI: np.ndarray, counts_SI3C: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,6 @@ import pandas as pd
 from pipeline.report.results import Results, mean_and_deviation
 from pipeline.report.spec import Note, Paper, TableSpec
 from pipeline.report.statistics import DRAWS, LEVEL, Interval, over_images, over_seeds
-from pipeline.typed import InputError
 
 CHECK = "\u2713"
 MEASURED = (
@@ -21,6 +20,13 @@ INTERVALS = (
     f"Differences are in points of mIoU, over the seeds that both rows have. Their "
     f"{100 * LEVEL:.0f} % intervals: over validation images (paired bootstrap, {DRAWS} draws), and "
     "over seeds (paired t; none of a single seed)."
+)
+PUBLISHED = " published"
+"""The end of such columns' heads."""
+STEP = "step"
+STEP_COST = (
+    "Step: cost of a training step by that of the supervised baseline, measured by "
+    "`python -m benchmarks.steps`."
 )
 LATEX = {symbol: f"\\{symbol}" for symbol in "%&#_${}"} | {
     "\\": r"\textbackslash{}",
@@ -52,15 +58,18 @@ class Table:
 
 def fill(paper: Paper, key: str, study: str, results: Results) -> Table:
     """The table called `key`."""
-    spec, note = paper.tables[key], paper.notes.get(study, Note())
+    spec, note = told(paper.tables[key], results), paper.notes.get(study, Note())
     published = any(value is not None for row in spec.rows for value in row.published)
     source = (
         f"Published: {spec.source}" if published else f"{spec.source[:1].upper()}{spec.source[1:]}"
     )
+    blocks = f"Bootstrap: blocks of {spec.block} successive images." if spec.block > 1 else ""
+    costs = STEP_COST if spec.step_cost and results.step_costs else ""
+    about = [f"{source}.", seeds_of(spec, results.seeds), costs, blocks]
     return Table(
         title=f"{spec.title}{note.title}",
-        about=f"{source}. {seeds_of(spec, results.seeds)}",
-        compared=compare(spec, results.seeds),
+        about=" ".join(filter(None, about)),
+        compared=compare(spec, results.seeds).join(step_column(spec, results)),
         differences=comparisons(spec, results),
         classes=per_class(spec, results.classes),
         runs=tuple(run for run in spec.cited() if run in results.metrics),
@@ -112,8 +121,40 @@ def compare(spec: TableSpec, seeds: pd.DataFrame) -> pd.DataFrame:
             labeled = " or ".join(map(str, counts))
             table[f"{without_count(column)} measured ({labeled})"] = measured
         if any(value is not None for value in published):
-            table[f"{column} published"] = ["" if v is None else str(v) for v in published]
+            table[f"{column}{PUBLISHED}"] = [
+                "" if value is None else f"{value:.{decimals(row.published)}f}"
+                for row, value in zip(spec.rows, published, strict=True)
+            ]
     return table
+
+
+def decimals(published: Sequence[float | None]) -> int:
+    """Those of the most exact number of a row, which YAML keeps without its last zeros."""
+    return max(len(str(value).partition(".")[2]) for value in published if value is not None)
+
+
+def told(spec: TableSpec, results: Results) -> TableSpec:
+    """The table without rows of which nothing is published and nothing measured."""
+    rows = [
+        row
+        for row in spec.rows
+        if any(value is not None for value in row.published)
+        or any(run in results.metrics for run in row.runs)
+        or row.name in (spec.compare or ())
+    ]
+    return replace(spec, rows=tuple(rows))
+
+
+def step_column(spec: TableSpec, results: Results) -> pd.DataFrame:
+    """What a step of each measured row's method costs; no column where nothing is to be shown."""
+    if not (spec.step_cost and results.step_costs):
+        return pd.DataFrame(index=range(len(spec.rows)))
+    methods = [
+        next((results.metrics[run]["method"] for run in row.runs if run in results.metrics), None)
+        for row in spec.rows
+    ]
+    known = results.step_costs
+    return pd.DataFrame({STEP: [f"{known[m]:.2f}" if m in known else "" for m in methods]})
 
 
 def without_count(column: str) -> str:
@@ -148,19 +189,17 @@ def comparisons(spec: TableSpec, results: Results) -> pd.DataFrame:
         of_both = (rows[name].runs for name in names)
         for column, *runs in zip(spec.columns, *of_both, strict=False):  # a row may have no runs
             if all(run in results.metrics for run in runs):
-                found += difference(results, *runs, without_count(column))
+                found += difference(results, *runs, without_count(column), spec.block)
     intervals = [f"{100 * LEVEL:.0f} % over {what}" for what in ("images", "seeds")]
     head = [f"{names[1]} minus {names[0]}", "points", *intervals, "seeds"]
     return pd.DataFrame(found, columns=head)
 
 
-def difference(results: Results, base: str, other: str, column: str) -> list[tuple[str, ...]]:
+def difference(
+    results: Results, base: str, other: str, column: str, block: int
+) -> list[tuple[str, ...]]:
     """The row for two runs, in points, over the seeds that both have; none without such."""
-    if results.image_ids(base) != results.image_ids(other):
-        raise InputError(
-            f"paper.yaml: {base} is compared with {other}, which was scored on other images; "
-            "cite runs of one data set"
-        )
+    results.comparable(base, other)
     base_of, other_of = results.by_seed(base), results.by_seed(other)
     common = [seed for seed in base_of if seed in other_of]
     if not common:
@@ -174,7 +213,7 @@ def difference(results: Results, base: str, other: str, column: str) -> list[tup
         (
             column,
             points((other_S - base_S).mean()),
-            bounds(over_images(base_SI3C, other_SI3C)),
+            bounds(over_images(base_SI3C, other_SI3C, block=block)),
             bounds(seeds) if seeds else "",
             str(len(common)),
         )
@@ -192,7 +231,10 @@ def bounds(interval: Interval) -> str:
 
 
 def per_class(spec: TableSpec, classes: pd.DataFrame) -> pd.DataFrame:
-    """One row a class, one column a measured run of the table: IoU, mean ± sd, in percent."""
+    """IoU of each class in each measured run of the table: mean ± sd over seeds, in percent.
+
+    One row a class, or a row a run where there are more runs than classes.
+    """
     columns = {}
     for row in spec.rows:
         for column, run in zip(spec.columns, row.runs, strict=False):
@@ -202,6 +244,8 @@ def per_class(spec: TableSpec, classes: pd.DataFrame) -> pd.DataFrame:
                 columns[f"{row.name} {without_count(column)}"] = by_class
     in_order = list(dict.fromkeys(name for column in columns.values() for name in column.index))
     table = pd.DataFrame(columns, index=in_order).fillna("")
+    if len(table.columns) > len(table):
+        return table.T.rename_axis("method").reset_index()
     return table.rename_axis("class").reset_index()
 
 

@@ -10,7 +10,7 @@ from pipeline.losses.error_localization import localization_loss
 from pipeline.losses.segmentation import cross_entropy
 from pipeline.methods import base
 from tests.losses.test_error_localization import slow_contrast
-from tests.methods.test_contract import UNLABELED, make, make_batch, run_steps
+from tests.methods.test_contract import RECIPE, UNLABELED, make, make_batch, run_steps
 from tests.methods.test_field import slow_mean, spoil
 
 
@@ -161,13 +161,14 @@ def test_the_localizer_judges_the_teachers_prediction_and_is_not_taught_by_it():
     told = method.teacher(batch.image_u).logits
     judge = method.localizer.forward
     method.localizer.forward = lambda image, logits, **how: (
-        asked.append((image, logits, how)) or judge(image, logits, **how)
+        asked.append((image, logits, how | {"train": method.localizer.training}))
+        or judge(image, logits, **how)
     )
     terms = unsupervised(method, batch)
     image, logits, how = asked[-1]
     assert image is batch.image_u
     assert torch.equal(logits, told)
-    assert how == {"dropout": False}
+    assert how == {"dropout": False, "train": True}  # statistics of the batch, as in the code
     sum(terms.values()).backward()
     assert all(p.grad is None for p in method.localizer.parameters())
     assert all(p.grad is None for p in method.auxiliary.parameters())
@@ -312,3 +313,11 @@ def test_the_labelled_loss_of_the_recipe_is_that_of_auxiliary_decoders_too():
 def test_parameters_out_of_range_are_refused(parameters, message):
     with pytest.raises(ConfigError, match=message):
         base.resolve("eln", parameters, key="x")
+
+
+def test_a_trunk_that_the_weights_are_not_of_is_refused():
+    network = replace(RECIPE.network, weights="file:resnet18.pth")
+    with pytest.raises(
+        ConfigError, match=r"^methods\.eln\.trunk: resnet34, for which network\.weigh"
+    ):
+        make("eln", recipe=replace(RECIPE, network=network), trunk="resnet34")

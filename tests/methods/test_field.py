@@ -243,7 +243,7 @@ def test_unimatch_mixes_labels_as_images(partner):
         assert torch.equal(code(image), mixed(code(batch.image_u)))
 
 
-@pytest.mark.parametrize("name", GROUP)
+@pytest.mark.parametrize("name", [*GROUP, "ads", "prcl"])
 def test_labelled_and_unlabelled_images_pass_apart_unless_asked(name):
     batch = make_batch()
     dark = replace(batch, image_u=batch.image_u * 0.3, strong_u=batch.strong_u * 0.3)

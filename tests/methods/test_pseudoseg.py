@@ -21,11 +21,12 @@ def network_of(method):
 
 
 def trained_by(term, method):
-    """The parts of the method that the term has a gradient for."""
+    """The parts that the term has a gradient for; `images` is the classifier of images."""
     method.zero_grad()
     term.backward(retain_graph=True)
-    return {name.split(".")[2 if name.startswith("students") else 0]
-            for name, p in method.named_parameters() if p.grad is not None}  # fmt: skip
+    reached = [name.split(".") for name, p in method.named_parameters() if p.grad is not None]
+    parts = {name[2] if name[0] == "students" else name[0] + "s" for name in reached}
+    return {{"classifiers": "images", "attentions": "attention"}.get(part, part) for part in parts}
 
 
 def given_to_attention(method):
@@ -109,10 +110,8 @@ def test_each_term_teaches_its_own_part():
     assert trained_by(terms["supervised"], method) == decoder
     assert trained_by(terms["unsupervised"], method) == decoder
     assert trained_by(terms["attention"], method) == {"attention"}
-    # the image's classifier has the name of the network's
-    assert trained_by(terms["classification"], method) == {"trunk", "classifier"}
+    assert trained_by(terms["classification"], method) == {"trunk", "images"}
     assert method.classifier.weight.grad.any()
-    assert network_of(method).classifier.weight.grad is None
 
 
 def test_one_pass_serves_all_that_labelled_images_teach():
@@ -274,3 +273,8 @@ def test_parameters_out_of_range_are_refused(parameters, message):
 def test_a_trunk_has_to_have_the_stages():
     with pytest.raises(ConfigError, match=r"stages: 4 with network\.trunk_stages 3; expected at"):
         make("pseudoseg", stages=4)
+
+
+def test_nothing_is_pasted_so_no_partner_is_drawn():
+    with pytest.raises(ConfigError, match=r"^test\.cutout\.partner: 'drawn'; expected 'next'"):
+        make("pseudoseg", cutout={"partner": "drawn"})

@@ -289,6 +289,17 @@ def test_only_the_study_s_own_in_the_order_of_paper_yaml(page):
     assert heads == ["Scores", "Quoted", "Features", "Bank", "More"]
 
 
+@pytest.mark.parametrize("kept", ["quoted", "none"])
+def test_published_numbers_are_told_of_only_where_there_are_some(page, kept):
+    bare = page.tables["quoted"].compared[["method"]]
+    table = (
+        page.tables["quoted"] if kept == "quoted" else replace(page.tables["quoted"], compared=bare)
+    )
+    text = to_markdown(replace(page, tables={"quoted": table}))
+    assert ("beside what was published" in text) == (kept == "quoted")
+    assert ("Published: of the real data set" in text) == (kept == "quoted")
+
+
 def test_the_command_that_makes_it_stands_by_each(page):
     for form in (to_html, to_markdown):
         text = form(page)

@@ -4,6 +4,7 @@ import pytest
 from pipeline.artifacts import Paths, write_json
 from pipeline.report.results import Results, mean_and_deviation
 from pipeline.typed import InputError
+from tests.report.study import BASE, OURS, write_study
 
 
 def write_result(paths, run, seeds):
@@ -94,3 +95,13 @@ def test_a_run_that_is_not_examined_is_named(paths):
 )
 def test_mean_and_deviation_by_hand(values, text):
     assert mean_and_deviation(pd.Series(values, dtype=float)) == text
+
+
+def test_every_class_of_every_run_in_numbers(tmp_path):
+    paths = Paths("tiny", tmp_path)
+    write_study(paths)
+    table = Results(paths).classes_overview().set_index(["run", "class"])
+    assert table.loc[(BASE, "road")].tolist() == [3, 70.0, 17.32]  # 80, 80, 50
+    assert table.loc[(OURS, "bus")].tolist() == [2, 10.0, 14.14]
+    assert table.loc[(BASE, "bus"), "seeds"] == 0
+    assert len(table) == 8

@@ -26,8 +26,8 @@ def test_mean_iou_worked_by_hand():
     )
 
 
-def test_a_class_that_is_only_predicted_counts_as_zero():
-    assert mean_iou(counts([[2, 2, 2], [0, 0, 5]])[0, 0]) == 0.5
+def test_a_class_that_is_only_predicted_counts_nowhere():
+    assert mean_iou(counts([[2, 2, 2], [0, 0, 5]])[0, 0]) == 1.0
 
 
 def test_mean_iou_of_nothing_is_nan_there_only():
@@ -49,34 +49,47 @@ def test_two_images_worked_by_hand():
     assert over_images(other, base) == (-1, 0)
 
 
-def test_bootstrap_equals_the_slow_loop():
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_bootstrap_equals_the_slow_loop(block):
     generator = np.random.default_rng(1)
     base, other = random_counts(generator), random_counts(generator)
     num, draws = base.shape[1], 60
-    times = np.random.default_rng(7).multinomial(num, [1 / num] * num, size=draws)
+    firsts = np.random.default_rng(7).integers(num, size=(draws, -(-num // block)))
     differences = []
-    for draw in times:
-        images = [i for i, many in enumerate(draw) for _ in range(many)]
-        assert len(images) == num
+    for first in firsts:
+        images = [(i + k) % num for i in first for k in range(block)][:num]
         scores = []
         for of_method in (base, other):
             for of_seed in of_method:
                 ious = []
                 for c in range(base.shape[3]):
                     hit, true, predicted = (sum(of_seed[i, k, c] for i in images) for k in range(3))
-                    if true + predicted - hit:
+                    if true:
                         ious.append(hit / (true + predicted - hit))
                 scores.append(sum(ious) / len(ious))
         differences.append(np.mean(scores[2:]) - np.mean(scores[:2]))
     want = np.percentile(differences, [2.5, 97.5])
     assert want[0] < want[1]
-    got = over_images(base, other, draws=draws, seed=7)
+    got = over_images(base, other, block=block, draws=draws, seed=7)
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
 def test_the_same_draws_are_taken_for_both():
     same = random_counts(np.random.default_rng(2))
     assert over_images(same, same) == (0, 0)
+
+
+def test_films_of_like_frames_leave_more_doubt():
+    # Ten scenes of ten equal frames each: single frames look like a hundred images.
+    generator = np.random.default_rng(6)
+    base, other = (
+        random_counts(generator, (1, 10, 4)).repeat(10, axis=1).astype(np.int32) for _ in range(2)
+    )
+    widths = [high - low for low, high in (over_images(base, other, block=b) for b in (1, 10))]
+    assert widths[1] > 2 * widths[0]
+    # all at once, from wherever on: nothing is left to chance
+    low, high = over_images(base, other, block=100)
+    assert low == pytest.approx(high)
 
 
 def test_the_same_interval_each_time():

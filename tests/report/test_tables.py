@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.artifacts import ROOT, Paths, write_arrays, write_json
+from pipeline.artifacts import ROOT, Paths, write_arrays, write_json, write_text
 from pipeline.config import ConfigError, load_params, read_yaml
 from pipeline.report.results import Results
 from pipeline.report.spec import Paper, TableSpec
@@ -13,8 +13,10 @@ from pipeline.report.statistics import over_images
 from pipeline.report.tables import (
     INTERVALS,
     MEASURED,
+    STEP_COST,
     compare,
     comparisons,
+    fill,
     per_class,
     render,
     seeds_of,
@@ -76,6 +78,52 @@ def test_each_measured_run_has_a_column_of_classes():
         "Base 1/8": ["80.00 ± 0.00", "50.00 ± 70.71"],
         "Ours 1/8": ["50.00", ""],
     }
+
+
+def test_published_numbers_of_a_row_have_the_same_number_of_decimals():
+    rows = [{"name": "a", "published": [72.1, 72.63]}, {"name": "b", "published": [72.1, 73.0]}]
+    given = from_mapping(TableSpec, GIVEN | {"columns": ["1/8", "1/4"], "rows": rows}, "")
+    assert compare(given, SEEDS.head(0)).to_dict("list") == {
+        "method": ["a", "b"],
+        "1/8 published": ["72.10", "72.1"],
+        "1/4 published": ["72.63", "73.0"],
+    }
+
+
+def test_more_runs_than_classes_are_rows():
+    given = GIVEN | {"columns": ["A", "B"], "rows": [{"name": "Base", "runs": ["a", "b"]}]}
+    classes = pd.DataFrame(
+        [("a", 0, "sky", 0.5), ("b", 0, "sky", 1.0)], columns=["run", "seed", "class", "iou"]
+    )
+    table = per_class(from_mapping(TableSpec, given, ""), classes)
+    assert table.to_dict("list") == {"method": ["Base A", "Base B"], "sky": ["50.00", "100.00"]}
+
+
+def costed(tmp_path, shown):
+    """Table `t` with step costs measured for another study and, of this, for STPG alone."""
+    paths = Paths("tiny", root=tmp_path)
+    write_study(paths)
+    costs = "study,recipe,method,ratio\ntiny,r,stpg,4.392\nother,r,supervised,9\ntiny,r,cps,5\n"
+    write_text(paths.step_costs(), costs)
+    rows = [
+        {"name": "Base", "runs": [BASE]},
+        {"name": "Quoted", "published": [1.0]},
+        {"name": "Ours", "runs": [OURS]},
+    ]
+    given = {"title": "T", "source": "s", "columns": ["1/8"], "rows": rows, "step_cost": shown}
+    return fill(from_mapping(Paper, {"tables": {"t": given}}, ""), "t", "tiny", Results(paths))
+
+
+def test_a_step_costs_what_was_measured_for_the_study(tmp_path):
+    table = costed(tmp_path, shown=True)
+    assert table.compared["step"].tolist() == ["", "", "4.39"]
+    assert table.about.endswith(STEP_COST)
+
+
+def test_costs_are_shown_only_where_a_table_says_so(tmp_path):
+    table = costed(tmp_path, shown=False)
+    assert list(table.compared) == ["method", "1/8 measured (3)", "1/8 published"]
+    assert "Step" not in table.about
 
 
 def test_markdown_by_hand():
@@ -173,6 +221,28 @@ def test_the_interval_over_images_is_of_the_common_seeds(paths):
     (row,) = compared(paths).to_numpy().tolist()
     assert row[2:] == [f"[{100 * low:+.2f}, {100 * high:+.2f}]", "", "1"]
     assert (low, high) != over_images(base, ours[[0]])
+
+
+def test_a_table_says_in_what_blocks_images_are_drawn(paths):
+    base, ours = Results(paths).counts(BASE)[[0, 1]], Results(paths).counts(OURS)
+    low, high = over_images(base, ours, block=2)
+    (row,) = compared(paths, COMPARED | {"block": 2}).to_numpy().tolist()
+    assert row[2] == f"[{100 * low:+.2f}, {100 * high:+.2f}]"
+    table = fill(
+        from_mapping(Paper, {"tables": {"t": COMPARED | {"block": 2}}}, ""),
+        "t",
+        "tiny",
+        Results(paths),
+    )
+    assert table.about.endswith("Bootstrap: blocks of 2 successive images.")
+
+
+def test_rows_with_nothing_to_tell_are_left_out(paths):
+    rows = [{"name": n, "runs": [r]} for n, r in {"Base": BASE, "None": "absent"}.items()]
+    rows.append({"name": "Quoted", "published": [50.0]})
+    given = {"title": "T", "source": "s", "columns": ["1/8"], "rows": rows}
+    table = fill(from_mapping(Paper, {"tables": {"t": given}}, ""), "t", "tiny", Results(paths))
+    assert table.compared["method"].tolist() == ["Base", "Quoted"]
 
 
 def test_equal_runs_differ_by_nothing(paths):

@@ -136,7 +136,7 @@ def test_a_broken_study_is_shown_as_such_and_not_put_in_place(monkeypatch, tmp_p
         study.main()
     monkeypatch.setattr(sys, "argv", ["study"])
     study.main()
-    assert "bad      broken: " in capsys.readouterr().out
+    assert "bad broken: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -171,4 +171,4 @@ def test_showing_a_broken_study_in_place_fails(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["study"])
     with pytest.raises(ConfigError, match=r"^the study in place is broken: params\.yaml: "):
         study.main()
-    assert "* bad      broken: " in capsys.readouterr().out
+    assert "* bad broken: " in capsys.readouterr().out

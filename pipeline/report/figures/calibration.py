@@ -6,7 +6,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from pipeline.metrics import calibration_error
-from pipeline.report.drawing import NoOptions, canvas, caption, measured, options_of, said
+from pipeline.report.drawing import (
+    NoOptions,
+    canvas,
+    caption,
+    measured_alike,
+    options_of,
+    said,
+)
 from pipeline.report.results import Results
 from pipeline.report.spec import FigureSpec
 from pipeline.report.style import lines
@@ -22,18 +29,17 @@ LAST = 10
 def draw(spec: FigureSpec, results: Results) -> Figure:
     """Right ones over mean confidence of each bin, above the share of pixels that the bin has."""
     options_of(NoOptions, spec)
+    measured_alike(results, spec.cited())
     figure, body = canvas(4.8, 4.8)
     upper, lower = body.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
     upper.plot([0, 100], [0, 100], color="0.5", linewidth=0.8, linestyle="--")
     drawn: list[tuple[str, np.ndarray, str, str]] = []
     for (name, run), color in zip(spec.runs.items(), lines(len(spec.runs)), strict=True):
-        measured(results, run)
         calibration_S3B = results.calibration(run)
         label = f"{name} (ECE {errors(calibration_S3B)} %)"
         drawn.append((label, calibration_S3B.sum(axis=0), color, "-"))
         for teacher, taught_3B in pseudo_labels(results.examined(run).log()).items():
-            error = 100 * calibration_error(taught_3B)
-            label = f"{name}: pseudo-labels while training\n({teacher}; ECE {error:.1f} %)"
+            label = f"{name}: pseudo-labels while training\n({teacher})"
             drawn.append((label, taught_3B, color, ":"))
     for label, (pixels_B, right_B, sure_B), color, dashes in drawn:
         some = pixels_B > LEAST * pixels_B.sum()
@@ -56,8 +62,8 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
         f"{len(drawn[0][1][0])} bins; dashed: right as often as confident.",
         f"Bins with less than {100 * LEAST:g} % of the pixels are left out. ECE: expected "
         "calibration error, mean over seeds ± sample standard deviation.",
-        "Dotted: pixels of the unlabelled training images whose class is known, last tenth of the "
-        "logged steps, at the middle of each bin." if dotted else "",
+        "Dotted: pixels of the unlabelled training images whose class is known, first seed, last "
+        "tenth of the logged steps, at the middle of each bin." if dotted else "",
     )  # fmt: skip
     return figure
 

@@ -7,7 +7,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from pipeline.report.drawing import NoOptions, canvas, caption, darkened, exactly, options_of
+from pipeline.report.drawing import (
+    HATCH,
+    NoOptions,
+    canvas,
+    caption,
+    darkened,
+    exactly,
+    options_of,
+)
 from pipeline.report.results import Results
 from pipeline.report.spec import FigureSpec
 from pipeline.report.style import LINES, SMALL
@@ -32,14 +40,20 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
     heat.set_xticks(range(num), examined.classes, rotation=90)
     heat.set_yticks(range(num), examined.classes)
     heat.set(xlabel="Gen-Teacher predicts", ylabel="Pro-Student predicts")
-    bars.barh(range(num), score_C, color=darkened(examined.colors), height=0.7)
-    bars.set(xlabel="mismatch score of the class (0 to 2)")
+    colors = darkened(examined.colors)
+    of_row_C = mismatched(confusion_CC)
+    bars.barh(range(num), of_row_C, color=colors, height=0.7)
+    bars.barh(
+        range(num), score_C - of_row_C, left=of_row_C, color=colors, height=0.7, alpha=0.5,
+        hatch=HATCH, edgecolor="white", linewidth=0,
+    )  # fmt: skip
+    bars.set(xlabel="mismatch score of the class")
     for c in np.flatnonzero(confusion_CC.sum(axis=0) + confusion_CC.sum(axis=1) == 0):
         bars.annotate(
             "not predicted", (0, c), xytext=(3, 0), textcoords="offset points", va="center",
             fontsize=SMALL, color="0.4",
         )  # fmt: skip
-    bars.set_xlim(0, max(1.05 * score_C.max(), 0.1))
+    bars.set_xlim(0, 2)
     bars.grid(axis="y", visible=False)
     bars.tick_params(axis="y", length=0)
     total = confusion_CC.sum()
@@ -49,10 +63,16 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
         figure, spec,
         f"Pixels of the last training batch (run {run}, seed {about['seed']}, step "
         f"{about['steps']}): {total:,}, of which {agreed} consistent (outlined).",
-        "Each row adds up to 100 %; white: no pixel. Score: equation 5, the two shares of "
-        "mismatched predictions added.",
+        "Each row adds up to 100 %; white: no pixel. Score: equation 5, mismatched predictions of "
+        "the class as a share of the student's, and (hatched) of the teacher's.",
     )  # fmt: skip
     return figure
+
+
+def mismatched(confusion_CC: np.ndarray) -> np.ndarray:
+    """Float64 [C]: the share of each row that is not on the diagonal; 0 of an empty row."""
+    row_C = confusion_CC.sum(axis=1)
+    return (row_C - confusion_CC.diagonal()) / np.maximum(row_C, 1)
 
 
 def heat_map(axis: Axes, confusion_CC: np.ndarray) -> None:

@@ -31,6 +31,8 @@ LEAST = 100
 """Pixels: with fewer pseudo-labels in a window a class has a gap."""
 GIVEN_BY_OTHERS = ("share_high",)
 """The distance of share_selected and share_consistent, and far below them."""
+PARTS = {"consistent": "consistent", "high": "highly mismatched", "low": "low mismatched"}
+"""Of STPG's pixel selection: as the log calls them, and as the paper does."""
 RATES = {"accuracy": "-", "confidence": "--", "share": ":"}
 """Scalars of the log that are shares, by how their names begin."""
 BOLD, THIN = 1.8, 0.7
@@ -38,7 +40,7 @@ BOLD, THIN = 1.8, 0.7
 
 
 def draw(spec: FigureSpec, results: Results) -> Figure:
-    """The panels whose numbers the method logs, of four."""
+    """The panels whose numbers the method logs, of five."""
     options_of(NoOptions, spec)
     (run,) = exactly(1, spec)
     examined = results.examined(run)
@@ -79,6 +81,8 @@ def panels_of(
     panels = [partial(losses, log=log, window=scalars)]
     if names := rates_of(log):
         panels.append(partial(rates, log=log, window=scalars, names=names))
+    if set(log) >= {f"accuracy_{part}" for part in PARTS}:
+        panels.append(partial(parts, log=log, window=scalars))
     for title, names in fractions_of(log).items():
         more = {"names": names, "title": title, "examined": examined}
         panels.append(partial(by_class, log=log, window=classes, **more))
@@ -100,7 +104,8 @@ def losses(axis: Axes, *, log: pd.DataFrame, window: int) -> None:
 def rates_of(log: pd.DataFrame) -> list[str]:
     """The scalars that are shares, if they are known at all."""
     known = log.dropna(axis="columns", how="all")
-    return [name for name in known if name.split("_")[0] in RATES and name not in GIVEN_BY_OTHERS]
+    others = {*GIVEN_BY_OTHERS, *(f"accuracy_{part}" for part in PARTS)}
+    return [name for name in known if name.split("_")[0] in RATES and name not in others]
 
 
 def rates(axis: Axes, *, log: pd.DataFrame, window: int, names: list[str]) -> None:
@@ -113,6 +118,16 @@ def rates(axis: Axes, *, log: pd.DataFrame, window: int, names: list[str]) -> No
         axis.plot(step, 100 * value, RATES[kind], color=line(whose.index(owner)), label=label)
     axis.set(title="pseudo-labels: accuracy, confidence, shares", ylabel="percent")
     axis.set_ylim(None, 100)
+    legend_under(axis)
+
+
+def parts(axis: Axes, *, log: pd.DataFrame, window: int) -> None:
+    """How right Gen-Teacher is in each part of the pixel selection."""
+    for k, (part, name) in enumerate(PARTS.items()):
+        step, value = smoothed(log, f"accuracy_{part}", window)
+        axis.plot(step, 100 * value, color=line(k), label=name)
+    axis.set(title="pseudo-labels of Gen-Teacher that are right", ylabel="percent of the part")
+    axis.set_ylim(None, 101)
     legend_under(axis)
 
 

@@ -1,7 +1,5 @@
 """Whether rare classes gain more: each class's gain in IoU over its share of labelled pixels."""
 
-import warnings
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -15,6 +13,7 @@ from pipeline.report.drawing import (
     darkened,
     exactly,
     measured,
+    measured_alike,
     name_points,
     options_of,
 )
@@ -67,6 +66,7 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
 
 def gains(results: Results, base: str, other: str) -> np.ndarray:
     """Float64 [S, C]: other - base in points of IoU for each common seed, nan without an IoU."""
+    measured_alike(results, [base, other])
     scores = []
     for run in (base, other):
         seeds = measured(results, run)["seeds"]
@@ -78,13 +78,21 @@ def gains(results: Results, base: str, other: str) -> np.ndarray:
 
 
 def correlation(share_P: np.ndarray, gain_P: np.ndarray) -> str:
-    """Spearman's, as a sentence; nothing of fewer than three points or of equal values."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.ConstantInputWarning)
-        found = stats.spearmanr(share_P, gain_P) if len(share_P) > 2 else None
-    if found is None or np.isnan(found.statistic):
+    """Spearman's, as a sentence; nothing of fewer than three points or of equal values.
+
+    p is the share of pairings of shares with gains that correlate as much, in either direction.
+    """
+    if len(share_P) < 3 or min(len(set(share_P)), len(set(gain_P))) < 2:
         return ""
+    of_share, of_gain = (stats.zscore(stats.rankdata(values)) for values in (share_P, gain_P))
+    found = stats.permutation_test(
+        (of_share,),
+        lambda ranks, axis: (ranks * of_gain).mean(axis=axis),
+        permutation_type="pairings",
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    )
     return (
         f"Spearman rank correlation of share and gain {found.statistic:+.2f} "
-        f"(p\u00a0=\u00a0{found.pvalue:.2g}, {len(share_P)} classes)."
+        f"(permutation p\u00a0=\u00a0{found.pvalue:.2g}, {len(share_P)} classes)."
     )

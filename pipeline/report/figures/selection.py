@@ -51,7 +51,7 @@ class Options:
 
 
 def draw(spec: FigureSpec, results: Results) -> Figure:
-    """A row an image: image, Gen-Teacher's label, Pro-Student's prediction, selection, shares."""
+    """A row an image: image, truth, what both predict, selection, shares."""
     options = options_of(Options, spec)
     (run,) = exactly(1, spec)
     examined = results.examined(run)
@@ -59,32 +59,34 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
     num = min(options.num, len(batch["part_NHW"]))
     images = [{name: batch[name][i] for name in batch if "_N" in name} for i in range(num)]
     height, width = batch["part_NHW"].shape[1:]
-    figure, body = canvas(num * (max(0.178 * WIDTH * height / width, LEAST) + 0.1) + 0.3)
-    axes = body.subplots(num, 5, squeeze=False, width_ratios=[1, 1, 1, 1, 1.05])
+    figure, body = canvas(num * (max(0.148 * WIDTH * height / width, LEAST) + 0.1) + 0.3)
+    axes = body.subplots(num, 6, squeeze=False, width_ratios=[1, 1, 1, 1, 1, 1.2])
     occurring: set[int] = set()
     for k, (row, image) in enumerate(zip(axes, images, strict=True)):
         maps = [
             np.where(image["valid_NHW"], image[f"{name}_NHW"], IGNORE_INDEX)
-            for name in ("teacher", "student")
+            for name in ("truth", "teacher", "student")
         ]
         occurring |= set(np.unique(maps).tolist())
         pictures = {
             "CutMixed image": np.moveaxis(image["image_N3HW"], 0, -1),
-            "Gen-Teacher": colored(maps[0], examined.colors, PADDING),
-            "Pro-Student": colored(maps[1], examined.colors, PADDING),
+            "truth": colored(maps[0], examined.colors, PADDING),
+            "Gen-Teacher": colored(maps[1], examined.colors, PADDING),
+            "Pro-Student": colored(maps[2], examined.colors, PADDING),
             "selection": over_dimmed(image["image_N3HW"], image["part_NHW"]),
         }
         for axis, (title, picture) in zip(row, pictures.items(), strict=False):
             show(axis, picture, title if k == 0 else "")
-        for axis in row[1:4]:
+        hatch(row[1], maps[0] == IGNORE_INDEX)
+        for axis in row[2:5]:
             hatch(axis, image["valid_NHW"] == 0)
-        legend_of_parts(row[4], image)
+        legend_of_parts(row[5], image)
     classes = sorted(occurring - {IGNORE_INDEX})
     handles, names = patches(examined.colors[classes]), [examined.classes[c] for c in classes]
     if IGNORE_INDEX in occurring:
         grey = np.array(PADDING) / 255
         handles.append(Patch(facecolor=grey, edgecolor="black", linewidth=0, hatch=HATCH))
-        names.append("padding")
+        names.append("padding, or no truth")
     legend_below(body, handles, names)
     about = examined.about
     shown = f"{num} images" if num > 1 else "image"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.report.drawing import canvas, caption, measured, options_of
+from pipeline.report.drawing import canvas, caption, measured, measured_alike, options_of
 from pipeline.report.results import Results
 from pipeline.report.spec import FigureSpec
 from pipeline.report.style import lines
@@ -30,6 +30,7 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
     """A group of bars a class, the rarest first, one bar a run; error bars over seeds."""
     options = options_of(Options, spec)
     first = next(iter(spec.runs.values()))
+    measured_alike(results, spec.cited())
     examined = results.examined(first)
     pixels_C = np.array(examined.about["labeled_pixels"])
     rarest = rarest_classes(pixels_C, options.num)

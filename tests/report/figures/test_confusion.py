@@ -36,8 +36,12 @@ def test_the_diagonal_is_outlined(axes):
 
 
 def test_bars_are_the_scores_in_the_same_order(axes):
-    bars = axes[1].patches
-    assert np.allclose([bar.get_width() for bar in bars], SNAPSHOT["score_C"])
+    bars, rest = axes[1].patches[:4], axes[1].patches[4:]
+    assert np.allclose([bar.get_width() for bar in bars], [2 / 8, 1 / 2, 0, 0])
+    assert np.allclose([bar.get_width() for bar in rest], [1 / 7, 0, 1, 0])
+    ends = [bar.get_x() + bar.get_width() for bar in rest]
+    assert np.allclose(ends, SNAPSHOT["score_C"])
+    assert axes[1].get_xlim() == (0, 2)
     assert [bar.get_y() + bar.get_height() / 2 for bar in bars] == pytest.approx([0, 1, 2, 3])
     assert axes[0].get_ylim() == axes[1].get_ylim() == (3.5, -0.5)
 

@@ -132,3 +132,15 @@ def test_all_panels_have_the_whole_training(results, spec_of):
     assert len(axes) == 4
     assert {axis.get_xlim() for axis in axes} == {(0, 8)}
     assert {axis.get_xlabel() for axis in axes} == {"training step"}
+
+
+def test_parts_of_the_selection_have_a_panel_where_the_log_has_them(results, spec_of):
+    right = {"accuracy_consistent": 0.9, "accuracy_high": 0.25, "accuracy_low": None}
+    log_of(results, [{"step": 1, "loss": 1.0, "loss_supervised": 1.0, "accuracy_a": 0.5} | right])
+    panels = {axis.get_title(): axis for axis in curves.draw(spec_of("curves"), results).axes}
+    lines = by_label(panels["pseudo-labels of Gen-Teacher that are right"])
+    assert {name: line.get_ydata().tolist() for name, line in lines.items()} == {
+        "consistent": [90], "highly mismatched": [25], "low mismatched": [],
+    }  # fmt: skip
+    rates = by_label(panels["pseudo-labels: accuracy, confidence, shares"])
+    assert set(rates) == {"accuracy, a"}

@@ -1,8 +1,11 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.report.figures import gain
+from pipeline.artifacts import write_arrays
+from pipeline.report.figures import gain, kind_of
 from pipeline.report.figures.gain import correlation
 from pipeline.typed import InputError
 from tests.report.figures.reading import caption_of
@@ -53,9 +56,12 @@ def test_the_caption_has_the_correlation(results, spec_of, both):
 
 def test_correlation_is_scipys():
     share, gained = np.array([1.0, 2, 30, 4, 5]), np.array([3.0, 1, -2, 2, 5])
-    want = stats.spearmanr(share, gained)
+    want = stats.spearmanr(share, gained).statistic
+    pairings = [stats.spearmanr(share, other).statistic for other in permutations(gained)]
+    # twice the smaller tail, as scipy's tests by permutation have it
+    tails = [np.mean([side * x >= side * want - 1e-9 for x in pairings]) for side in (1, -1)]
     got = correlation(share, gained).replace("\u00a0", " ")
-    assert f"{want.statistic:+.2f} (p = {want.pvalue:.2g}, 5 classes)" in got
+    assert f"{want:+.2f} (permutation p = {min(1, 2 * min(tails)):.2g}, 5 classes)" in got
 
 
 @pytest.mark.parametrize(("share", "gained"), [([1, 2], [1, 2]), ([1, 2, 3], [7, 7, 7])])
@@ -68,3 +74,12 @@ def test_runs_without_a_common_seed_are_refused(results, spec_of, both):
     results.metrics[OURS]["seeds"][1]["seed"] = 9
     with pytest.raises(InputError, match=f"runs {BASE} and {OURS} have no seed in common"):
         gain.draw(spec_of("gain", both), results)
+
+
+def test_runs_of_other_images_are_not_compared(results, spec_of, both):
+    file = results.paths.images(OURS)
+    with np.load(file) as arrays:
+        write_arrays(file, dict(arrays) | {"ids": np.array(["a", "c"])})
+    for kind in ("gain", "tail", "calibration"):
+        with pytest.raises(InputError, match="scored on other images; cite runs of one data set"):
+            kind_of(kind).draw(spec_of(kind, both), results)

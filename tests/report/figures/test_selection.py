@@ -8,22 +8,25 @@ from tests.report.study import BASE, COLORS, SNAPSHOT
 
 
 def pictures(figure):
-    """Of each row the four pictures."""
-    axes = np.array(figure.axes).reshape(-1, 5)
-    return [[axis.images[0].get_array() for axis in row[:4]] for row in axes]
+    """Of each row the five pictures."""
+    axes = np.array(figure.axes).reshape(-1, 6)
+    return [[axis.images[0].get_array() for axis in row[:5]] for row in axes]
 
 
 def test_label_maps_are_in_class_colours_and_padding_is_grey(results, spec_of):
     rows = pictures(selection.draw(spec_of("selection"), results))
-    assert rows[0][1].tolist() == [[COLORS[0]] * 3 + [COLORS[2], COLORS[0]]]
-    assert rows[0][2].tolist() == [[COLORS[0]] * 4 + [COLORS[1]]]
-    assert rows[1][1].tolist()[0][4] == rows[1][2].tolist()[0][4] == [200, 200, 200]
+    grey = [200, 200, 200]
+    assert rows[0][1].tolist() == [[COLORS[0]] * 2 + [grey, COLORS[2], COLORS[1]]]
+    assert rows[0][2].tolist() == [[COLORS[0]] * 3 + [COLORS[2], COLORS[0]]]
+    assert rows[0][3].tolist() == [[COLORS[0]] * 4 + [COLORS[1]]]
+    assert rows[1][1].tolist() == [[grey] * 5]
+    assert rows[1][2].tolist()[0][4] == rows[1][3].tolist()[0][4] == grey
     assert rows[0][0].tolist() == [[[100, 100, 100]] * 5]
 
 
 def test_the_map_tells_the_parts_apart(results, spec_of):
     (row, other) = pictures(selection.draw(spec_of("selection"), results))
-    got = row[3].astype(int)
+    got = row[4].astype(int)
     # over the pale image, 255 - 155 / 2 = 177.5: consistent 0.45, highly and low mismatched 0.9
     for place, color, strength in (
         (0, (150, 205, 190), 0.45),
@@ -32,7 +35,7 @@ def test_the_map_tells_the_parts_apart(results, spec_of):
     ):
         expected = strength * np.array(color) + (1 - strength) * 177.5
         assert np.abs(got[0, place] - expected).max() <= 0.5
-    assert other[3].tolist()[0][4] == [200, 200, 200]
+    assert other[4].tolist()[0][4] == [200, 200, 200]
 
 
 def test_shares_and_right_ones_by_hand(results, spec_of):
@@ -53,12 +56,12 @@ def test_shares_and_right_ones_by_hand(results, spec_of):
 def test_the_legend_has_the_classes_that_occur_and_padding(results, spec_of):
     figure = selection.draw(spec_of("selection"), results)
     names = legend_of(figure)
-    assert names == ["road", "sky", "traffic sign", "padding"]
+    assert names == ["road", "sky", "traffic sign", "padding, or no truth"]
 
 
 def test_as_many_images_as_asked_for_and_there_are(results, spec_of):
-    assert len(selection.draw(spec_of("selection", num=1), results).axes) == 5
-    assert len(selection.draw(spec_of("selection", num=9), results).axes) == 10
+    assert len(selection.draw(spec_of("selection", num=1), results).axes) == 6
+    assert len(selection.draw(spec_of("selection", num=9), results).axes) == 12
     caption = caption_of(selection.draw(spec_of("selection", num=1), results))
     assert "First image of" in caption
     assert len(SNAPSHOT["part_NHW"]) == 2

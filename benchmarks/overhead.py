@@ -1,0 +1,123 @@
+"""What the pipeline costs beside training: process starts, and DVC's own work by number of stages.
+
+`python -m benchmarks.overhead` times, in turns, a bare interpreter and the imports of each stage,
+and then `dvc repro --dry --allow-missing` of every study that has a lock, in copies of the files in
+git; it writes benchmarks/overhead.md. Ratios are of medians measured in one run; the machine should
+have nothing else to do.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from pipeline.artifacts import ROOT, write_text
+from stages.study import known
+
+STAGES = ("download", "prepare", "split", "train", "evaluate", "examine", "tables", "report")
+SECONDS = "{:.2f} ({:.2f} to {:.2f})"
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    imports = {"python": starter("pass")} | {
+        f"stages.{stage}": starter(f"import stages.{stage}") for stage in STAGES
+    }
+    started = in_turns(imports, rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        studies = [name for name, path in known().items() if lock_of(path).exists()]
+        copies = {name: copy_with(name, Path(folder) / name) for name in sorted(studies)}
+        dry = in_turns({name: checker(copy) for name, copy in copies.items()}, rounds)
+        sizes = {name: stages_of(copy / "dvc.lock") for name, copy in copies.items()}
+    text = [
+        "# Cost beside training",
+        f"Python {sys.version.split()[0]}, {os.cpu_count()} processors. Medians of {rounds}, "
+        "seconds; quartiles in brackets; all of a table in turns.",
+        "Start of a stage, up to its imports:",
+        table("process", "by bare Python", started, "python"),
+        "`dvc repro --dry --allow-missing` with nothing to do, by number of stages:",
+        table("study", "by the smallest", dry, min(sizes, key=sizes.get), sizes),
+    ]
+    write_text(ROOT / "benchmarks/overhead.md", "\n\n".join(text) + "\n")
+    print(*text, sep="\n\n")
+
+
+def starter(code: str) -> Callable[[], None]:
+    """Starts Python on a line of code."""
+    return lambda: subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def lock_of(path: Path) -> Path:
+    """The lock that belongs to a study's parameters."""
+    return ROOT / "dvc.lock" if path.name == "params.yaml" else path.with_suffix(".lock")
+
+
+def copy_with(study: str, root: Path) -> Path:
+    """The files in git, with a study in place."""
+    subprocess.run(["git", "clone", "--quiet", ROOT, root], check=True)
+    for name in ("studies", "params.yaml", "dvc.lock"):
+        target = root / name
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(ROOT / name, target)
+    command = [sys.executable, "-m", "stages.study", "use", study]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    return root
+
+
+def checker(root: Path) -> Callable[[], None]:
+    """Asks DVC what there is to do."""
+    command = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"]
+    return lambda: subprocess.run(command, cwd=root, check=True, capture_output=True)
+
+
+def stages_of(lock: Path) -> int:
+    """How many stages a lock has."""
+    return len(yaml.safe_load(lock.read_text())["stages"])
+
+
+def in_turns(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call, after one that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(rounds + 1):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            function()
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def table(
+    head: str,
+    ratio: str,
+    seconds: dict[str, list[float]],
+    base: str,
+    sizes: dict[str, int] | None = None,
+) -> str:
+    """Markdown: name, number of stages if known, seconds, and median by that of `base`."""
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    names = [head, *(["stages"] if sizes else []), "seconds", ratio]
+    lines = [names, ["---"] + ["---:"] * (len(names) - 1)]
+    for name, values in seconds.items():
+        low, _, high = statistics.quantiles(values, n=4)
+        size = [str(sizes[name])] if sizes else []
+        value = SECONDS.format(median[name], low, high)
+        lines.append([f"`{name}`", *size, value, f"{median[name] / median[base]:.2f}"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

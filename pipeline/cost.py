@@ -1,0 +1,192 @@
+"""What a training step costs, found before a study starts.
+
+A step is taken without pretrained weights, on random images that are smaller and fewer than the
+recipe's: floating-point operations, and what is kept for the backward pass, grow with their pixels.
+All parts of a method are at work in it, so that a training costs no more than is said, but for what
+happens between steps: ST++ labels whole images anew.
+
+On this machine a step is timed. For another device its time is the operations by 30 % of the peak
+that its maker states, which is an assumption until a training has run there.
+"""
+
+import importlib
+import math
+import statistics
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.artifacts import Paths, sha256_of
+from pipeline.batch import Batch
+from pipeline.config import Params, RecipeConfig
+from pipeline.jobs import method_config
+from pipeline.methods.base import MethodBase, build, setting_of
+from pipeline.runtime import Runtime
+from pipeline.seeding import seed_global
+
+PROGRESS = 0.8
+"""Share of training at which every term of every method is at work."""
+UNLABELED = 32
+"""Whole images that methods may look at between steps."""
+SMALLEST, FEWEST = 128, 4
+"""Side of the crop, and images, that a step is tried with."""
+SHRUNK = 4
+"""The tried crop's sides are this part of the recipe's, if `SMALLEST` allows it."""
+USED = 0.3
+"""Share of a device's peak that training reaches: an assumption."""
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Device:
+    """What its maker states."""
+
+    peak: float
+    """Dense bfloat16 operations a second."""
+    memory: float
+    """GiB."""
+
+
+DEVICES = {
+    "a40": Device(149.7e12, 48),
+    "a100": Device(312e12, 80),
+    "h100": Device(989e12, 80),
+    "rtx3090": Device(71e12, 24),
+    "rtx4090": Device(165e12, 24),
+}
+"""Data sheets of NVIDIA; consumer cards with accumulation in float32."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one training step, but for `trained`."""
+
+    trained: int
+    """Parameters."""
+    flops: float
+    gib: float
+    """Weights, gradients, optimiser and what waits for the backward pass; allocators take more."""
+    seconds: float
+
+
+def kinds(params: Params) -> dict[str, list[str]]:
+    """Runs that train alike, but for images and seeds, under one key."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for key, run in params.runs.items():
+        parameters = asdict(method_config(key, params))
+        recipe = asdict(params.recipes[run.recipe])
+        found[sha256_of([run.method, parameters, recipe, run.dataset])].append(key)
+    return found
+
+
+def cost_of(key: str, params: Params, runtime: Runtime, device: Device | None) -> Cost:
+    """What a step of run `key` costs; on this machine if `device` is None."""
+    run = params.runs[key]
+    recipe, dataset = params.recipes[run.recipe], params.datasets[run.dataset]
+    source = importlib.import_module(f"pipeline.data.{dataset.source}")
+    table = source.class_table(dataset, Paths(params.study).raw(run.dataset))
+    small = tried(recipe)
+    seed_global(0, "build")
+    method = build(
+        run.method, method_config(key, params), setting_of(small, len(table), 0, UNLABELED)
+    )
+    method.to(runtime.device, memory_format=runtime.memory_format).train()
+    batch = random_batch(small.crop, small.batch, len(table), method)
+    batch = batch.to(runtime.device, runtime.memory_format)
+    prepare(method, batch)
+    half = device is not None and params.train.precision != "fp32"
+    scale = recipe.batch * math.prod(recipe.crop) / (small.batch * math.prod(small.crop))
+    flops, kept = counted(method, batch, half)
+    seconds = (
+        scale * timed(method, batch) if device is None else scale * flops / (USED * device.peak)
+    )
+    state = 4 * held(method, 3 if recipe.optimizer == "adamw" else 2)
+    return Cost(trained(method), scale * flops, (state + scale * kept) / GIB, seconds)
+
+
+def tried(recipe: RecipeConfig) -> RecipeConfig:
+    """The recipe with a small crop and batch, and without pretrained weights."""
+    crop = tuple(min(side, max(SMALLEST, side // SHRUNK // 8 * 8)) for side in recipe.crop)
+    network = replace(recipe.network, weights="none")
+    return replace(recipe, crop=crop, batch=min(FEWEST, recipe.batch), network=network)
+
+
+def random_batch(crop: tuple[int, int], num: int, num_classes: int, method: MethodBase) -> Batch:
+    """Noise, with labels in blocks; as many unlabelled images as the method asks for."""
+    num_u = num * (method.views.unlabeled + method.views.partners)
+    label = torch.randint(num_classes, (num + num_u, *(-(-side // 8) for side in crop)))
+    label = label.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
+    label = label[:, : crop[0], : crop[1]]
+    return Batch(
+        image_l=torch.rand(num, 3, *crop),
+        label_l=label[:num],
+        image_u=torch.rand(num_u, 3, *crop),
+        strong_u=torch.rand(method.views.strong, num_u, 3, *crop),
+        valid_u=torch.ones(num_u, *crop, dtype=torch.bool),
+        truth_u=label[num:],
+        index_u=torch.arange(num_u) % UNLABELED,
+        seed=0,
+    )
+
+
+def prepare(method: MethodBase, batch: Batch) -> None:
+    """Takes the method through its phases to where all parts are at work."""
+    whole = [batch.image_l[:1].clone() for _ in range(UNLABELED)]
+    method.before_step(0.0, whole)
+    method.before_step(PROGRESS, whole)
+    method.measuring = False
+
+
+def counted(method: MethodBase, batch: Batch, half: bool) -> tuple[float, int]:
+    """Operations of a step forward and back, and bytes that the backward pass waits for."""
+    own = {x.untyped_storage().data_ptr() for x in method.state_dict().values()}
+    kept: dict[int, int] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    kind = batch.image_l.device.type
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
+    ):
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
+            loss = total(method, batch)
+        waiting = sum(kept.values())
+        loss.backward()
+    method.zero_grad(set_to_none=True)
+    return counter.get_total_flops(), waiting
+
+
+def total(method: MethodBase, batch: Batch) -> Tensor:
+    """What a step minimises."""
+    return torch.stack([x.float() for x in method.losses(batch, PROGRESS).values()]).sum()
+
+
+def timed(method: MethodBase, batch: Batch, times: int = 3) -> float:
+    """Median seconds of a step, after one that does not count."""
+    seconds = []
+    for _ in range(times + 1):
+        began = time.perf_counter()
+        total(method, batch).backward()
+        method.after_update(PROGRESS)
+        method.zero_grad(set_to_none=True)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
+def trained(method: MethodBase) -> int:
+    """Parameters that learn."""
+    return sum(p.numel() for p in method.parameters() if p.requires_grad)
+
+
+def held(method: MethodBase, copies: int) -> int:
+    """Numbers of all weights and buffers, and `copies` for each that learns: gradient, moments."""
+    return sum(x.numel() for x in method.state_dict().values()) + copies * trained(method)

@@ -1,0 +1,184 @@
+"""Several processes that train one network together, each with its share of the images.
+
+Every process has the whole batch and computes every loss of it; networks are what is shared out:
+`spread` passes a network this process's share of the images and gathers all outputs. So a method's
+losses, its confusion matrix, prototypes and banks are those of the whole batch, the same in all
+processes, and no method knows of processes. What it costs: each computes the losses of the whole
+batch, which take a small part of a step, and holds its logits.
+
+Gradients: all processes have the same loss, so a share's gradient is known without asking the
+others. It is multiplied by the number of processes, because DistributedDataParallel averages over
+them, which is right for what each computes in full.
+
+Started by torchrun; a process alone is a world of one, for which nothing here does anything.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+Result = TypeVar("Result", bound=tuple)
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process is one of several, or of one that torchrun started."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def join(device: torch.device) -> None:
+    """Joins the others that torchrun started, once a process."""
+    if started_by_torchrun() and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is; the first writes files."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def wait_for_all() -> None:
+    """Returns when every process has called it."""
+    if world() > 1:
+        dist.barrier()
+
+
+def any_process(value: bool, device: torch.device) -> bool:
+    """Whether it is true in any process."""
+    if world() == 1:
+        return value
+    flag = torch.tensor(int(value), device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
+def spread(network: Callable[[Tensor], Result], image_NCHW: Tensor) -> Result:
+    """What `network` says of all images, of which this process passes it a share.
+
+    Images whose number the processes do not divide pass whole in each process.
+
+    Args:
+      network: from images to a NamedTuple of tensors that have a row an image.
+    """
+    if world() == 1 or len(image_NCHW) % world():
+        return network(image_NCHW)
+    output = network(image_NCHW.chunk(world())[rank()])
+    return type(output)(*(Gathered.apply(value) for value in output))
+
+
+def gathered(value: Tensor, dim: int = 0) -> Tensor:
+    """The shares of all processes, in their order, along a dimension; without gradient."""
+    if world() == 1:
+        return value
+    value = value.contiguous()
+    shares = [torch.empty_like(value) for _ in range(world())]
+    dist.all_gather(shares, value)
+    return torch.cat(shares, dim)
+
+
+class Gathered(torch.autograd.Function):
+    """The shares of all processes along the first dimension."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        """Of all processes."""
+        return gathered(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Of this process's share: see the module's text."""
+        return gradient.chunk(world())[rank()] * world()
+
+
+class Summed(torch.autograd.Function):
+    """The sum over processes; so is its gradient, each having its part of what depends on it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        """Of all processes."""
+        value = value.clone()
+        dist.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Of all processes."""
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+class JointBatchNorm(nn.BatchNorm2d):
+    """What SyncBatchNorm is, which torch has not for CPUs."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Normalised by mean and variance over the images of all processes."""
+        if not self.training:
+            return F.batch_norm(
+                value, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        number = value.numel() // value.shape[1] * world()
+        dims = [0, *range(2, value.ndim)]
+        shape = [1, -1] + [1] * (value.ndim - 2)
+        mean = Summed.apply(value.sum(dim=dims)) / number
+        centred = value - mean.view(shape)
+        variance = Summed.apply(centred.square().sum(dim=dims)) / number
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * number / (number - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return centred * scale.view(shape) + self.bias.view(shape)
+
+
+class JointBatchNormAct(JointBatchNorm):
+    """The same of timm's, which an activation follows."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Normalised and activated."""
+        return self.act(self.drop(super().forward(value)))
+
+
+def with_joint_norms(method: nn.Module, device: torch.device) -> nn.Module:
+    """Its batch norms take the images of all processes; parameters stay the same objects."""
+    if world() == 1:
+        return method
+    if device.type == "cuda":
+        return convert_sync_batchnorm(method)
+    for module in method.modules():
+        if isinstance(module, BatchNormAct2d):
+            module.__class__ = JointBatchNormAct
+        elif isinstance(module, nn.BatchNorm2d):
+            module.__class__ = JointBatchNorm
+    return method
+
+
+class Losses(nn.Module):
+    """A method's losses as a forward pass, which DistributedDataParallel looks for."""
+
+    def __init__(self, method: nn.Module) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, *inputs: Any) -> dict[str, Tensor]:
+        """`MethodBase.losses`."""
+        return self.method.losses(*inputs)
+
+
+def losses_of(method: nn.Module) -> Callable[..., dict[str, Tensor]]:
+    """`method.losses`, after whose backward pass all processes have the whole batch's gradient."""
+    if world() == 1:
+        return method.losses
+    # Terms join in the course of training, so that some parameters wait for theirs.
+    return DistributedDataParallel(Losses(method), find_unused_parameters=True)

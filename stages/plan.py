@@ -1,0 +1,57 @@
+"""What a study will cost, before it starts: `python -m stages.plan [STUDY] [--device NAME]`."""
+
+import argparse
+import sys
+
+from pipeline.config import ConfigError, RecipeConfig, reference
+from pipeline.cost import DEVICES, Cost, cost_of, kinds
+from pipeline.runtime import set_up
+from stages.study import active, known, load
+
+GIGA, MEGA = 1e9, 1e6
+HEAD = f"{'hours':>7} {'s/step':>8} {'GFLOP':>9} {'GiB':>6} {'Mparam':>7} {'seeds':>5}  runs"
+
+
+def main() -> None:
+    """Prints a line for each kind of run, and what all trainings take."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", nargs="?", help="by default the one in place")
+    parser.add_argument("--device", choices=("cpu", *DEVICES), default="cpu")
+    arguments = parser.parse_args()
+    name = arguments.study or active()
+    reference("studies", name, known())
+    params, device = load(known()[name]), DEVICES.get(arguments.device)
+    runtime = set_up(params.train)
+    print(f"study {name} on {arguments.device}; a step, and one training:")
+    print(HEAD)
+    hours, most = 0.0, 0.0
+    for keys in kinds(params).values():
+        cost = cost_of(keys[0], params, runtime, device)
+        recipe = params.recipes[params.runs[keys[0]].recipe]
+        trainings = sum(len(params.runs[key].seeds) for key in keys)
+        print(line(keys, trainings, cost, recipe), flush=True)
+        hours += trainings * cost.seconds * recipe.steps / 3600
+        most = max(most, cost.gib)
+    number = sum(len(run.seeds) for run in params.runs.values())
+    print(f"{number} trainings: {hours:,.1f} hours, at most {most:.1f} GiB")
+    if device is not None and most > device.memory:
+        print(
+            f"{most:.1f} GiB are more than the {device.memory:g} of {arguments.device}: lower "
+            "recipes.*.batch or crop"
+        )
+
+
+def line(keys: list[str], trainings: int, cost: Cost, recipe: RecipeConfig) -> str:
+    """Of the runs that cost the same."""
+    more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+    return (
+        f"{cost.seconds * recipe.steps / 3600:7.2f} {cost.seconds:8.3f} {cost.flops / GIGA:9,.0f} "
+        f"{cost.gib:6.1f} {cost.trained / MEGA:7.1f} {trainings:5d}  {keys[0]}{more}"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ConfigError, OSError) as error:
+        sys.exit(f"stages.plan: {error}")

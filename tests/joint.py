@@ -1,0 +1,58 @@
+"""A tiny training as one of several processes, which tests/test_processes.py has torchrun start."""
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from pipeline import processes, trainer
+from pipeline.config import TrainConfig
+from pipeline.data.base import Prepared
+from pipeline.runtime import set_up
+from tests.test_trainer import make_job
+
+
+def train(
+    data: Path, folder: Path, method: str, steps: int, stop_at: int = -1, kill_at: int = -1
+) -> None:
+    """Trains, and leaves the method's state, of each process in a file of its own.
+
+    Args:
+      stop_at: the step in which the last process gets a SIGTERM.
+      kill_at: the step in which the last process is killed.
+    """
+    runtime = set_up(TrainConfig(threads=1))
+    job = make_job(folder, Prepared.open(data), method=method, steps=steps, every=2)
+    job = replace(job, train=replace(job.train, log_every=1), recipe=replace(job.recipe, batch=4))
+    last = processes.rank() == processes.world() - 1
+    built, build, update = [], trainer.build, trainer.update
+
+    def keep(*arguments):
+        # In float32 the tiny network, whose norms see few values, blows up differences of rounding.
+        built.append(build(*arguments).double())
+        return built[0]
+
+    def watched(method, optimizer, batch, step, *others):
+        images = {
+            name: getattr(batch, name).double() for name in ("image_l", "image_u", "strong_u")
+        }
+        batch = replace(batch, **images)
+        for at, number in ((stop_at, signal.SIGTERM), (kill_at, signal.SIGKILL)):
+            if step == at and last:
+                os.kill(os.getpid(), number)
+        return update(method, optimizer, batch, step, *others)
+
+    trainer.build, trainer.update = keep, watched
+    try:
+        trainer.train(job, runtime)
+    finally:
+        trainer.build, trainer.update = build, update
+        torch.save(built[0].state_dict(), folder / f"rank{processes.rank()}.pt")
+
+
+if __name__ == "__main__":
+    data, folder, method, *numbers = sys.argv[1:]
+    train(Path(data), Path(folder), method, *map(int, numbers))
