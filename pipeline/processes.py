@@ -13,7 +13,10 @@ them, which is right for what each computes in full.
 Started by torchrun; a process alone is a world of one, for which nothing here does anything.
 """
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,10 +24,14 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from timm.layers.norm_act import SyncBatchNormAct
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 Result = TypeVar("Result", bound=tuple)
+PR_SET_PDEATHSIG = 1
+_sharing = False
+"""Whether the images that pass a network now are this process's share."""
 
 
 def started_by_torchrun() -> bool:
@@ -35,6 +42,8 @@ def started_by_torchrun() -> bool:
 def join(device: torch.device) -> None:
     """Joins the others that torchrun started, once a process."""
     if started_by_torchrun() and not dist.is_initialized():
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # not to outlive torchrun
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
@@ -66,14 +75,22 @@ def any_process(value: bool, device: torch.device) -> bool:
 def spread(network: Callable[[Tensor], Result], image_NCHW: Tensor) -> Result:
     """What `network` says of all images, of which this process passes it a share.
 
-    Images whose number the processes do not divide pass whole in each process.
+    Images whose number the processes do not divide pass whole in each process, and so do those of
+    a network within one that is spread already.
 
     Args:
       network: from images to a NamedTuple of tensors that have a row an image.
+      image_NCHW: gets no gradient.
     """
-    if world() == 1 or len(image_NCHW) % world():
+    global _sharing
+    if world() == 1 or _sharing or len(image_NCHW) % world():
         return network(image_NCHW)
-    output = network(image_NCHW.chunk(world())[rank()])
+    assert not image_NCHW.requires_grad, "a gradient for images would be of a share"
+    _sharing = True
+    try:
+        output = network(image_NCHW.chunk(world())[rank()])
+    finally:
+        _sharing = False
     return type(output)(*(Gathered.apply(value) for value in output))
 
 
@@ -120,26 +137,24 @@ class Summed(torch.autograd.Function):
 
 
 class JointBatchNorm(nn.BatchNorm2d):
-    """What SyncBatchNorm is, which torch has not for CPUs."""
+    """Where images are shared out, what SyncBatchNorm is, which torch has not for CPUs."""
 
     def forward(self, value: Tensor) -> Tensor:
-        """Normalised by mean and variance over the images of all processes."""
-        if not self.training:
-            return F.batch_norm(
-                value, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        number = value.numel() // value.shape[1] * world()
-        dims = [0, *range(2, value.ndim)]
-        shape = [1, -1] + [1] * (value.ndim - 2)
-        mean = Summed.apply(value.sum(dim=dims)) / number
-        centred = value - mean.view(shape)
-        variance = Summed.apply(centred.square().sum(dim=dims)) / number
+        """Normalised by mean and variance over the images of all processes, if they share them."""
+        if not (self.training and _sharing):
+            return nn.BatchNorm2d.forward(self, value)
+        wide = value.to(torch.promote_types(value.dtype, torch.float32))
+        number = wide.numel() // wide.shape[1] * world()
+        mean = Summed.apply(wide.sum(dim=(0, 2, 3))) / number
+        centred = wide - mean[:, None, None]
+        variance = Summed.apply(centred.square().sum(dim=(0, 2, 3))) / number
         with torch.no_grad():
             self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * number / (number - 1), self.momentum)
+            # As torch's own norms, behind autograd's back: a former pass may have saved them.
+            self.running_mean.data.lerp_(mean, self.momentum)
+            self.running_var.data.lerp_(variance * number / (number - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale.view(shape) + self.bias.view(shape)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(value.dtype)
 
 
 class JointBatchNormAct(JointBatchNorm):
@@ -150,18 +165,49 @@ class JointBatchNormAct(JointBatchNorm):
         return self.act(self.drop(super().forward(value)))
 
 
+class SyncWhereShared(nn.SyncBatchNorm):
+    """torch's SyncBatchNorm where images are shared out, else a norm of what it is given."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Whole batches would else count once a process."""
+        if not self.training or _sharing:
+            return super().forward(value)
+        self.num_batches_tracked += 1
+        return F.batch_norm(
+            value, self.running_mean, self.running_var, self.weight, self.bias,
+            training=True, momentum=self.momentum, eps=self.eps,
+        )  # fmt: skip
+
+
+class SyncActWhereShared(SyncBatchNormAct, SyncWhereShared):
+    """The same of timm's, which an activation follows."""
+
+
+NORMS = {
+    "cuda": {nn.SyncBatchNorm: SyncWhereShared, SyncBatchNormAct: SyncActWhereShared},
+    "cpu": {nn.BatchNorm2d: JointBatchNorm, BatchNormAct2d: JointBatchNormAct},
+}
+
+
 def with_joint_norms(method: nn.Module, device: torch.device) -> nn.Module:
-    """Its batch norms take the images of all processes; parameters stay the same objects."""
+    """Its batch norms take the images of all processes; parameters stay the same objects.
+
+    Norms without parameters or statistics of their own are none of a network that is spread.
+    """
     if world() == 1:
         return method
+    plain = [m for m in method.modules() if isinstance(m, nn.BatchNorm2d) and not counts(m)]
     if device.type == "cuda":
-        return convert_sync_batchnorm(method)
+        method = convert_sync_batchnorm(method)
     for module in method.modules():
-        if isinstance(module, BatchNormAct2d):
-            module.__class__ = JointBatchNormAct
-        elif isinstance(module, nn.BatchNorm2d):
-            module.__class__ = JointBatchNorm
+        if module not in plain and type(module) in NORMS[device.type]:
+            module.__class__ = NORMS[device.type][type(module)]
     return method
+
+
+def counts(norm: nn.BatchNorm2d) -> bool:
+    """Whether it has parameters and statistics."""
+    return norm.affine and norm.track_running_stats
 
 
 class Losses(nn.Module):
@@ -180,5 +226,8 @@ def losses_of(method: nn.Module) -> Callable[..., dict[str, Tensor]]:
     """`method.losses`, after whose backward pass all processes have the whole batch's gradient."""
     if world() == 1:
         return method.losses
-    # Terms join in the course of training, so that some parameters wait for theirs.
-    return DistributedDataParallel(Losses(method), find_unused_parameters=True)
+    # Terms join in the course of training, so that some parameters wait for theirs. Buffers are the
+    # same in all processes, and banks are large.
+    return DistributedDataParallel(
+        Losses(method), find_unused_parameters=True, broadcast_buffers=False
+    )

@@ -55,10 +55,13 @@ def set_up(config: TrainConfig) -> Runtime:
     some gradients in no fixed order, so its results differ in the last digits.
     """
     torch.set_num_threads(config.threads)
-    device = usable_device(os.environ.get("STPG_DEVICE") or detect())
+    name = os.environ.get("STPG_DEVICE") or detect()
+    one_of_several = processes.started_by_torchrun()
+    device = usable_device(
+        f"cuda:{os.environ['LOCAL_RANK']}" if one_of_several and name == "cuda" else name
+    )
     cuda = device.type == "cuda"
-    if cuda and processes.started_by_torchrun():
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if cuda and one_of_several:
         torch.cuda.set_device(device)
     processes.join(device)
     if cuda:

@@ -68,11 +68,7 @@ def train(job: Job, runtime: Runtime) -> None:
       FloatingPointError: a loss term is not finite; names the term and the step.
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
-    if job.recipe.batch % processes.world():
-        raise ConfigError(
-            f"runtime.processes: {processes.world()}; expected a divisor of the recipe's batch "
-            f"({job.recipe.batch})"
-        )
+    check_divides(processes.world(), job.recipe)
     seed_global(job.seed, "build")
     num_unlabeled = len(unlabeled_ids(job.split))
     setting = setting_of(job.recipe, len(job.data.classes), job.seed, num_unlabeled)
@@ -113,6 +109,15 @@ def train(job: Job, runtime: Runtime) -> None:
     if first:
         finish(job, method, runtime, time.monotonic() - began)
     processes.wait_for_all()
+
+
+def check_divides(number: int, recipe: RecipeConfig) -> None:
+    """Raises ConfigError unless so many processes can share out a batch."""
+    if recipe.batch % number:
+        raise ConfigError(
+            f"runtime.processes: {number}; expected a divisor of the recipe's batch "
+            f"({recipe.batch})"
+        )
 
 
 def optimizer_of(job: Job, method: MethodBase) -> torch.optim.Optimizer:

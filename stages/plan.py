@@ -1,6 +1,7 @@
 """What a study will cost, before it starts: `python -m stages.plan [STUDY] [--device NAME]`."""
 
 import argparse
+import os
 import sys
 
 from pipeline.config import ConfigError, RecipeConfig, reference
@@ -21,8 +22,9 @@ def main() -> None:
     name = arguments.study or active()
     reference("studies", name, known())
     params, device = load(known()[name]), DEVICES.get(arguments.device)
+    os.environ["STPG_DEVICE"] = "cpu"  # a step is taken here, whatever the plan is for
     runtime = set_up(params.train)
-    print(f"study {name} on {arguments.device}; a step, and one training:")
+    print(f"study {name} on {arguments.device}, one process; a step, and one training:")
     print(HEAD)
     hours, most = 0.0, 0.0
     for keys in kinds(params).values():

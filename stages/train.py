@@ -11,13 +11,15 @@ from pipeline.command import run_stage
 from pipeline.config import entry, load_params
 from pipeline.jobs import check_methods, forecast, job_of
 from pipeline.runtime import set_up
-from pipeline.trainer import Interrupted, train
+from pipeline.trainer import Interrupted, check_divides, train
 
 
 def main(key: str) -> None:
     """Trains what is not yet trained, then writes runs/<study>/<key>."""
     params = load_params()
     if params.runtime.processes > 1 and not processes.started_by_torchrun():
+        run = entry(params, "runs", key)
+        check_divides(params.runtime.processes, params.recipes[run.recipe])
         start_all(key, params.runtime.processes)
         return
     paths, seeds = Paths(params.study), entry(params, "runs", key).seeds
@@ -47,11 +49,14 @@ def main(key: str) -> None:
 
 def start_all(key: str, number: int) -> None:
     """Starts so many of this process, as torchrun does, and waits for them."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
     try:
         torchrun(["--standalone", f"--nproc-per-node={number}", "--module", "stages.train", key])
+    except SignalException:
+        sys.exit("stages.train: stopped; run again to go on")
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         sys.exit(

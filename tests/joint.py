@@ -54,5 +54,6 @@ def train(
 
 
 if __name__ == "__main__":
-    data, folder, method, *numbers = sys.argv[1:]
-    train(Path(data), Path(folder), method, *map(int, numbers))
+    data, folder, methods, *numbers = sys.argv[1:]
+    for method in methods.split(","):
+        train(Path(data), Path(folder) / method, method, *map(int, numbers))

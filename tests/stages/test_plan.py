@@ -18,6 +18,7 @@ def asked(monkeypatch):
         return Cost(trained=2_500_000, flops=3e12, gib=50.0, seconds=0.36)
 
     monkeypatch.setattr(plan, "cost_of", cost_of)
+    monkeypatch.setenv("STPG_DEVICE", "cpu")
 
     def ask(*arguments):
         monkeypatch.setattr(sys, "argv", ["plan", *arguments])
@@ -30,7 +31,7 @@ def asked(monkeypatch):
 def test_hours_are_those_of_all_trainings(asked, capsys):
     keys = asked("paper", "--device", "a40")
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "study paper on a40; a step, and one training:"
+    assert printed[0] == "study paper on a40, one process; a step, and one training:"
     # 120,000 steps on Cityscapes
     assert printed[2] == (
         "  12.00    0.360     3,000   50.0     2.5     9  cityscapes_16_supervised and 2 more"
