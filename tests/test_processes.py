@@ -58,8 +58,8 @@ def same_training(first, second):
 
 # All but one in float64: PseudoSeg's attention is in float32, whatever it is given.
 ALL = [
-    name if name == "stpg" else pytest.param(name, marks=pytest.mark.slow)
-    for name in available()
+    name if name.startswith("stpg") else pytest.param(name, marks=pytest.mark.slow)
+    for name in ("stpg+parts", "stpg+again", *available())
     if name != "pseudoseg"
 ]
 
