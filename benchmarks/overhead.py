@@ -7,23 +7,20 @@ have nothing else to do.
 """
 
 import argparse
-import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
+from benchmarks.timing import in_turns, machine, markdown, ratio, seconds
 from pipeline.artifacts import ROOT, write_text
 from stages.study import known
 
 STAGES = ("download", "prepare", "split", "train", "evaluate", "examine", "tables", "report")
-SECONDS = "{:.2f} ({:.2f} to {:.2f})"
 
 
 def main() -> None:
@@ -42,8 +39,7 @@ def main() -> None:
         sizes = {name: stages_of(copy / "dvc.lock") for name, copy in copies.items()}
     text = [
         "# Cost beside training",
-        f"Python {sys.version.split()[0]}, {os.cpu_count()} processors. Medians of {rounds}, "
-        "seconds; quartiles in brackets; all of a table in turns.",
+        f"{machine()}. Medians of {rounds}, seconds; in brackets quartiles; in turns.",
         "Start of a stage, up to its imports:",
         table("process", "by bare Python", started, "python"),
         "`dvc repro --dry --allow-missing` with nothing to do, by number of stages:",
@@ -88,35 +84,24 @@ def stages_of(lock: Path) -> int:
     return len(yaml.safe_load(lock.read_text())["stages"])
 
 
-def in_turns(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, after one that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for number in range(rounds + 1):
-        for name, function in functions.items():
-            began = time.perf_counter()
-            function()
-            if number:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
-
-
 def table(
     head: str,
-    ratio: str,
-    seconds: dict[str, list[float]],
+    by: str,
+    taken: dict[str, list[float]],
     base: str,
     sizes: dict[str, int] | None = None,
 ) -> str:
     """Markdown: name, number of stages if known, seconds, and median by that of `base`."""
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    names = [head, *(["stages"] if sizes else []), "seconds", ratio]
-    lines = [names, ["---"] + ["---:"] * (len(names) - 1)]
-    for name, values in seconds.items():
-        low, _, high = statistics.quantiles(values, n=4)
-        size = [str(sizes[name])] if sizes else []
-        value = SECONDS.format(median[name], low, high)
-        lines.append([f"`{name}`", *size, value, f"{median[name] / median[base]:.2f}"])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = [
+        [
+            f"`{name}`",
+            *([str(sizes[name])] if sizes else []),
+            seconds(values),
+            f"{ratio(values, taken[base]):.2f}",
+        ]
+        for name, values in taken.items()
+    ]
+    return markdown([head, *(["stages"] if sizes else []), "seconds", by], rows)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,16 @@ measured in one process; the machine should have nothing else to do.
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 
+from benchmarks.timing import in_turns
 from pipeline.artifacts import ROOT, Paths, write_text
+from pipeline.batch import Batch
 from pipeline.config import Params, load_params
 from pipeline.cost import PROGRESS, UNLABELED, prepare, random_batch
-from pipeline.methods.base import available, build, resolve, setting_of
+from pipeline.methods.base import MethodBase, available, build, resolve, setting_of
 from pipeline.runtime import Runtime, set_up
 from pipeline.seeding import seed_global
 from pipeline.typed import InputError
@@ -41,7 +42,8 @@ def main() -> None:
     for name, step in step_of.items():
         if name == "supervised":
             continue
-        mine, baseline = alternate(step, step_of["supervised"], arguments.steps)
+        taken = in_turns({"mine": step, "baseline": step_of["supervised"]}, arguments.steps, warm=2)
+        mine, baseline = taken.values()
         ratios[name] = statistics.median(mine) / statistics.median(baseline)
         spread = [
             f"{1000 * statistics.quantiles(x, n=4)[i]:.0f}"
@@ -80,20 +82,6 @@ def with_study(table: str, study: str, recipe: str, ratios: dict[str, float]) ->
     return "\n".join([head, *sorted([*others, *mine])]) + "\n"
 
 
-def alternate(
-    first: Callable[[], None], second: Callable[[], None], steps: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of each call of two functions that are called in turns, after two calls of each."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for number in range(steps + 2):
-        for function, measured in zip((first, second), seconds, strict=True):
-            began = time.perf_counter()
-            function()
-            if number >= 2:
-                measured.append(time.perf_counter() - began)
-    return seconds
-
-
 def stepper(name: str, params: Params, recipe_name: str, runtime: Runtime) -> Callable[[], None]:
     """A function that takes one training step of a method, all of its parts at work."""
     recipe = params.recipes[recipe_name]
@@ -101,18 +89,22 @@ def stepper(name: str, params: Params, recipe_name: str, runtime: Runtime) -> Ca
     config = resolve(name, params.methods.get(name, {}), key=f"methods.{name}")
     method = build(name, config, setting_of(recipe, CLASSES, 0, UNLABELED))
     method.to(runtime.device, memory_format=runtime.memory_format).train()
+    batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
+    return stepper_of(method, batch.to(runtime.device, runtime.memory_format), runtime)
+
+
+def stepper_of(method: MethodBase, batch: Batch, runtime: Runtime) -> Callable[[], None]:
+    """The same of a method and a batch."""
     optimizer = torch.optim.AdamW(method.param_groups(1e-4), lr=1e-4, foreach=True)
-    batch = random_batch(recipe.crop, recipe.batch, CLASSES, method).to(
-        runtime.device, runtime.memory_format
-    )
     prepare(method, batch)
 
     def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
         with runtime.autocast():
             terms = method.losses(batch, PROGRESS)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        method.after_backward(PROGRESS)
         optimizer.step()
         method.after_update(PROGRESS)
         loss.item()

@@ -1,5 +1,6 @@
 """What the data gives and methods take."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -7,7 +8,13 @@ import torch
 from torch import Tensor
 
 from pipeline.processes import gathered, world
-from pipeline.seeding import stream
+from pipeline.seeding import derive_seed, stream
+
+IMAGES_ALONG = {
+    **dict.fromkeys(("image_l", "label_l", "image_u", "valid_u", "truth_u", "index_u"), 0),
+    "strong_u": 1,
+}
+"""The dimension of a batch's tensors along which its images lie."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +63,32 @@ class Batch:
 
     def of_all_processes(self, memory_format: torch.memory_format) -> "Batch":
         """The batch of which each process has loaded a share of the same size."""
-        if world() == 1:
-            return self
-        roles = max(1, len(self.image_u) // len(self.image_l))  # partners follow the others
-        whole = {name: gathered(getattr(self, name)) for name in ("image_l", "label_l")}
-        for name in ("image_u", "valid_u", "truth_u", "index_u"):
-            value = getattr(self, name).unflatten(0, (roles, -1))
-            whole[name] = gathered(value, dim=1).flatten(0, 1)
-        strong = self.strong_u.unflatten(1, (roles, -1))
-        whole["strong_u"] = gathered(strong, dim=2).flatten(1, 2)
-        return replace(self, **whole).laid_out(memory_format)
+        return self if world() == 1 else self.along_images(gathered).laid_out(memory_format)
+
+    def parts(self, number: int, memory_format: torch.memory_format) -> list["Batch"]:
+        """The batch in so many parts of one size, each with a seed of its own."""
+        if number == 1:
+            return [self]
+        return [
+            replace(
+                self.along_images(lambda value, dim, k=k: value.chunk(number, dim)[k]),
+                seed=derive_seed(self.seed, "part", k),
+            ).laid_out(memory_format)
+            for k in range(number)
+        ]
+
+    def along_images(self, change: Callable[[Tensor, int], Tensor]) -> "Batch":
+        """Every tensor changed along its images, and partners apart from whom they follow.
+
+        Args:
+          change: of a tensor, along a dimension.
+        """
+        roles = max(1, len(self.image_u) // len(self.image_l))
+        changed = {}
+        for name, dim in IMAGES_ALONG.items():
+            of_each = getattr(self, name).unflatten(dim, (roles if name.endswith("_u") else 1, -1))
+            changed[name] = change(of_each, dim + 1).flatten(dim, dim + 1)
+        return replace(self, **changed)
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> "Batch":
         """The same batch on `device`, images laid out in `memory_format`."""

@@ -101,10 +101,12 @@ class NetworkConfig:
     DVC does not follow the file: give another one another name.
     """
     output_stride: Literal[8, 16, 32] = 16
+    """Not of a plain ViT, whose stride is its patch."""
     trunk_stages: int = 5
-    """How many of the trunk's stages are used, from the image on; DeepLabV3+ uses all."""
-    low_level_stride: Literal[2, 4] = 4
-    """Stride of the features that the decoder fuses, and so of its output."""
+    """How many of the trunk's stages are used, from the image on; DeepLabV3+ uses all. ConvNeXts
+    have 4; a plain ViT has 4, quarters of its blocks."""
+    low_level_stride: Literal[2, 4, 8, 14, 16] = 4
+    """Stride of the features that the decoder fuses, and so of its output; a plain ViT's patch."""
     low_level_channels: int = 48
     aspp_channels: int = 256
     aspp_rates: tuple[int, ...] = (6, 12, 18)
@@ -132,8 +134,13 @@ class RecipeConfig:
     steps: int
     lr: float
     network: NetworkConfig
+    trunk_lr: float = 1.0
+    """The trunks' learning rate by `lr`."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """The paper's SGD; AdamW learns small networks in few steps."""
+    accumulate: int = 1
+    """Parts of a batch that are passed one after the other: less memory, but batch statistics and
+    what a method compares are of a part."""
     warm_up: int = 0
     """Steps in which the learning rate rises to `lr`, beside the polynomial decay."""
     labeled_loss: Literal["cross_entropy", "ohem"] = "cross_entropy"
@@ -152,13 +159,21 @@ class RecipeConfig:
         if min(self.crop) < 32:
             raise ConfigError(f"{key}.crop: {list(self.crop)}; expected height and width >= 32")
         at_least(key, "batch", self.batch, 2)
+        at_least(key, "accumulate", self.accumulate, 1)
+        if self.batch % self.accumulate or self.batch // self.accumulate < 2:
+            raise ConfigError(
+                f"{key}.accumulate: {self.accumulate} parts of a batch of {self.batch}; expected "
+                "parts of one size, of at least 2 images"
+            )
         at_least(key, "steps", self.steps, 1)
         at_least(key, "warm_up", self.warm_up, 0)
         for name in ("flip", "ohem_threshold", "unsupervised_from"):
             within(key, name, getattr(self, name), 0.0, 1.0)
         at_least(key, "ohem_min_kept", self.ohem_min_kept, 0)
-        if not self.lr > 0:
-            raise ConfigError(f"{key}.lr: {self.lr}; expected a positive number")
+        for name in ("lr", "trunk_lr"):
+            if not getattr(self, name) > 0:
+                found = getattr(self, name)
+                raise ConfigError(f"{key}.{name}: {found}; expected a positive number")
         if not self.scales or min(self.scales) <= 0:
             raise ConfigError(f"{key}.scales: {list(self.scales)}; expected positive factors")
 
@@ -172,8 +187,12 @@ class TrainConfig:
     """Not on norms and biases."""
     power: float = 0.9
     """Of the polynomial decay lr * (1 - step / steps) ** power."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` is bf16 on CUDA that has it, fp32 elsewhere."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto` is bf16 on CUDA that has it, fp32 elsewhere; fp16 scales the loss."""
+    channels_last: bool = True
+    """How images and weights lie in memory; not on MPS."""
+    compile: bool = False
+    """Networks by torch.compile."""
     threads: int = 2
     """Of torch on the CPU; fixed, because sums round differently with another number."""
     log_every: int = 10
@@ -232,6 +251,8 @@ class RuntimeConfig:
     """Steps between two resume states."""
     processes: int = 1
     """That train together on one machine, each on a GPU of its own if there are any."""
+    activation_checkpointing: bool = False
+    """Keep the ends of a network's blocks for the backward pass, and compute the rest again."""
 
     def check(self, key: str) -> None:
         """Counts."""
@@ -287,6 +308,13 @@ class Params:
                     f"runs.{name}.split: {run.split} is a split of {found}; "
                     f"expected one of {run.dataset}, the run's dataset"
                 )
+        if self.train.compile:
+            for name, off in (("processes", 1), ("activation_checkpointing", False)):
+                if (found := getattr(self.runtime, name)) != off:
+                    raise ConfigError(
+                        f"runtime.{name}: {found} with train.compile true; expected {off}: "
+                        "they do not work together"
+                    )
         for name, examined in self.examined.items():
             reference(f"examined.{name}", name, self.runs, "runs")
             if examined.dataset != (expected := self.runs[name].dataset):

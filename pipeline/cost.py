@@ -176,6 +176,7 @@ def timed(method: MethodBase, batch: Batch, times: int = 3) -> float:
     for _ in range(times + 1):
         began = time.perf_counter()
         total(method, batch).backward()
+        method.after_backward(PROGRESS)
         method.after_update(PROGRESS)
         method.zero_grad(set_to_none=True)
         seconds.append(time.perf_counter() - began)

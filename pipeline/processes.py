@@ -13,11 +13,12 @@ them, which is right for what each computes in full.
 Started by torchrun; a process alone is a world of one, for which nothing here does anything.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -28,10 +29,12 @@ from timm.layers.norm_act import SyncBatchNormAct
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.precision import wide
+
 Result = TypeVar("Result", bound=tuple)
 PR_SET_PDEATHSIG = 1
 _sharing = False
-"""Whether the images that pass a network now are this process's share."""
+"""What `sharing` says."""
 
 
 def started_by_torchrun() -> bool:
@@ -82,16 +85,28 @@ def spread(network: Callable[[Tensor], Result], image_NCHW: Tensor) -> Result:
       network: from images to a NamedTuple of tensors that have a row an image.
       image_NCHW: gets no gradient.
     """
-    global _sharing
     if world() == 1 or _sharing or len(image_NCHW) % world():
         return network(image_NCHW)
     assert not image_NCHW.requires_grad, "a gradient for images would be of a share"
-    _sharing = True
-    try:
+    with shared(True):
         output = network(image_NCHW.chunk(world())[rank()])
-    finally:
-        _sharing = False
     return type(output)(*(Gathered.apply(value) for value in output))
+
+
+def sharing() -> bool:
+    """Whether the images that pass a network now are this process's share."""
+    return _sharing
+
+
+@contextlib.contextmanager
+def shared(value: bool) -> Iterator[None]:
+    """Inside, `sharing` is `value`; afterwards as it was before."""
+    global _sharing
+    before, _sharing = _sharing, value
+    try:
+        yield
+    finally:
+        _sharing = before
 
 
 def gathered(value: Tensor, dim: int = 0) -> Tensor:
@@ -143,10 +158,10 @@ class JointBatchNorm(nn.BatchNorm2d):
         """Normalised by mean and variance over the images of all processes, if they share them."""
         if not (self.training and _sharing):
             return nn.BatchNorm2d.forward(self, value)
-        wide = value.to(torch.promote_types(value.dtype, torch.float32))
-        number = wide.numel() // wide.shape[1] * world()
-        mean = Summed.apply(wide.sum(dim=(0, 2, 3))) / number
-        centred = wide - mean[:, None, None]
+        own = wide(value)
+        number = own.numel() // own.shape[1] * world()
+        mean = Summed.apply(own.sum(dim=(0, 2, 3))) / number
+        centred = own - mean[:, None, None]
         variance = Summed.apply(centred.square().sum(dim=(0, 2, 3))) / number
         with torch.no_grad():
             self.num_batches_tracked += 1

@@ -1,17 +1,27 @@
 """Device, precision and determinism: the only module that names an accelerator."""
 
 import contextlib
+import fcntl
 import os
 import platform
 import resource
 import sys
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
+from pathlib import Path
+from typing import IO
 
 import torch
 
 from pipeline import processes
 from pipeline.config import ConfigError, TrainConfig
+
+MOST_CLAIMS = 64
+"""On one device: more processes share none."""
+CLAIMS: list[IO] = []
+"""Files whose locks say which devices this process has."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,11 @@ class Runtime:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
 
+    def scaler(self) -> torch.amp.GradScaler:
+        """What keeps gradients of float16 above zero; does nothing where they are wider."""
+        half = self.autocast_dtype == torch.float16
+        return torch.amp.GradScaler(self.device.type, enabled=half)
+
     def peak_memory_gib(self) -> float:
         """Peak memory of this process in GiB: the device's on CUDA, the host's elsewhere."""
         if self.device.type == "cuda":
@@ -45,21 +60,26 @@ class Runtime:
         """The device's name, for records and reports."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        return f"{self.device.type}: {cpu_name()}, {torch.get_num_threads()} threads"
+        return f"{self.device}: {cpu_name()}, {torch.get_num_threads()} threads"
 
 
 def set_up(config: TrainConfig) -> Runtime:
-    """Picks the device (`$STPG_DEVICE`, or CUDA, MPS, CPU as found) and fixes its settings.
+    """Picks the device and fixes its settings.
+
+    It is the least taken of those that `$STPG_DEVICE` names (`cuda:0,cuda:1`; `cuda` is every GPU),
+    or of what is found: CUDA, MPS, CPU.
 
     On the CPU results are bit-equal from run to run with the same number of threads. CUDA sums
     some gradients in no fixed order, so its results differ in the last digits.
     """
     torch.set_num_threads(config.threads)
-    name = os.environ.get("STPG_DEVICE") or detect()
+    names = (os.environ.get("STPG_DEVICE") or detect()).split(",")
     one_of_several = processes.started_by_torchrun()
-    device = usable_device(
-        f"cuda:{os.environ['LOCAL_RANK']}" if one_of_several and name == "cuda" else name
-    )
+    if names == ["cuda"] and one_of_several:
+        names = [f"cuda:{os.environ['LOCAL_RANK']}"]
+    elif names == ["cuda"]:
+        names = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or names
+    device = claimed(tuple(map(usable_device, names)))
     cuda = device.type == "cuda"
     if cuda and one_of_several:
         torch.cuda.set_device(device)
@@ -70,19 +90,53 @@ def set_up(config: TrainConfig) -> Runtime:
     elif device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False
-    bf16 = config.precision == "bf16" or (
-        config.precision == "auto" and cuda and torch.cuda.is_bf16_supported()
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
+    if config.precision == "auto" and cuda and torch.cuda.is_bf16_supported():
+        dtype = torch.bfloat16
+    return Runtime(device, dtype, config.channels_last and device.type != "mps")
+
+
+@cache
+def claimed(devices: tuple[torch.device, ...]) -> torch.device:
+    """The one that fewest processes of this user have claimed; this one has, until it ends.
+
+    So runs that start side by side, as jobs of `dvc queue` do, take a GPU each.
+    """
+    if len(devices) == 1:
+        return devices[0]
+    folder = Path(tempfile.gettempdir()) / f"stpg-devices-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for claim in range(MOST_CLAIMS):
+        for device in devices:
+            file = (folder / f"{identity(device)}-{claim}").open("w")
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                CLAIMS.append(file)
+                return device
+            file.close()
+    raise ConfigError(
+        f"$STPG_DEVICE: {MOST_CLAIMS} processes on each of {', '.join(map(str, devices))}; "
+        "expected fewer: end some of them"
     )
-    return Runtime(device, torch.bfloat16 if bf16 else None, channels_last=device.type != "mps")
+
+
+def identity(device: torch.device) -> str:
+    """What every process of this machine calls it, whichever devices it can see."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_properties(device).uuid)
+    return str(device).replace(":", "-")
 
 
 def usable_device(name: str) -> torch.device:
     """The device called `name`; raises ConfigError if this machine has none such."""
-    expected = "expected cpu, cuda, cuda:<n> or mps"
+    expected = "expected cpu, cuda, cuda:<n> or mps, or several with commas"
     if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"$STPG_DEVICE: found {name!r}; {expected}")
     try:
-        return torch.empty(0, device=name).device
+        device = torch.device(name)
+        if device.type != "cuda" or (device.index or 0) >= torch.cuda.device_count():
+            torch.empty(0, device=device)  # not where that makes a context, which takes memory
+        return device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"$STPG_DEVICE: no {name!r} here ({reason}); {expected}") from None

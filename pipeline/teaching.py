@@ -87,5 +87,6 @@ def with_own_rate(
     for group in groups:
         for own in (False, True):
             params = [p for p in group["params"] if (id(p) in mine) == own]
-            split.append(group | {"params": params, "lr_scale": scale if own else 1.0})
+            before = group.get("lr_scale", 1.0)
+            split.append(group | {"params": params, "lr_scale": scale * before if own else before})
     return split

@@ -4,7 +4,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +22,13 @@ from pipeline.data.base import Prepared
 from pipeline.data.splits import Split
 from pipeline.loader import StepDataset, WholeImages, batches, unlabeled_ids
 from pipeline.methods.base import MethodBase, build, setting_of
+from pipeline.models.backbone import Trunk
+from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.progress import progress
+from pipeline.recompute import recompute
 from pipeline.runtime import Runtime
 from pipeline.seeding import seed_global
+from pipeline.teaching import with_own_rate
 
 
 @dataclass(frozen=True)
@@ -69,15 +73,10 @@ def train(job: Job, runtime: Runtime) -> None:
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     check_divides(processes.world(), job.recipe)
-    seed_global(job.seed, "build")
-    num_unlabeled = len(unlabeled_ids(job.split))
-    setting = setting_of(job.recipe, len(job.data.classes), job.seed, num_unlabeled)
-    method = build(job.method, job.method_config, setting)
-    method.to(runtime.device, memory_format=runtime.memory_format).train()
-    method = processes.with_joint_norms(method, runtime.device)
-    optimizer = optimizer_of(job, method)
-    start, seconds = resume(job, method, optimizer)
-    losses, first = processes.losses_of(method), processes.rank() == 0
+    method = method_of(job, runtime)
+    learner = Learner(job, method, runtime)
+    start, seconds = learner.resume()
+    first = processes.rank() == 0
     log = Log(job.folder / "log.jsonl", start) if first else None
     share = (processes.rank(), processes.world())
     dataset = StepDataset(job.data, job.split, method.views, job.recipe, job.seed, share=share)
@@ -92,7 +91,9 @@ def train(job: Job, runtime: Runtime) -> None:
             method.measuring = done % job.train.log_every == 0 or done == steps
             seed_global(job.seed, "step", step)
             method.before_step(step / steps, unlabeled)
-            entry = update(method, optimizer, batch, step, job, runtime, losses)
+            entry = learner.update(batch, step)
+            if method.measuring:
+                learner.check()
             if method.measuring and first:
                 log.write(entry, method.diagnostics)
                 bar.set_postfix(loss=f"{entry['loss'].item():.3f}", refresh=False)
@@ -101,8 +102,10 @@ def train(job: Job, runtime: Runtime) -> None:
                 write_arrays(job.folder / "snapshot.npz", arrays)
             # once: another may come in between
             stopped = processes.any_process(bool(received), runtime.device)
-            if (done % job.runtime.checkpoint_every == 0 or stopped) and first:
-                save_state(job, method, optimizer, done, time.monotonic() - began)
+            if done % job.runtime.checkpoint_every == 0 or stopped:
+                learner.check()
+                if first:
+                    learner.save(done, time.monotonic() - began)
             if stopped:
                 processes.wait_for_all()  # torchrun ends the others once one has ended
                 raise Interrupted(f"stopped at step {done} of {steps}; run again to go on")
@@ -112,62 +115,127 @@ def train(job: Job, runtime: Runtime) -> None:
 
 
 def check_divides(number: int, recipe: RecipeConfig) -> None:
-    """Raises ConfigError unless so many processes can share out a batch."""
-    if recipe.batch % number:
+    """Raises ConfigError unless so many processes can share out what passes at once."""
+    if (passed := recipe.batch // recipe.accumulate) % number:
         raise ConfigError(
-            f"runtime.processes: {number}; expected a divisor of the recipe's batch "
-            f"({recipe.batch})"
+            f"runtime.processes: {number}; expected a divisor of {passed}, the images of the "
+            "recipe's batch that pass at once"
         )
+
+
+def method_of(job: Job, runtime: Runtime) -> MethodBase:
+    """The method as it begins, on its device, its networks as `train` and `runtime` say."""
+    seed_global(job.seed, "build")
+    num_unlabeled = len(unlabeled_ids(job.split))
+    setting = setting_of(job.recipe, len(job.data.classes), job.seed, num_unlabeled)
+    method = build(job.method, job.method_config, setting)
+    method.to(runtime.device, memory_format=runtime.memory_format).train()
+    method = processes.with_joint_norms(method, runtime.device)
+    for network in (m for m in method.modules() if isinstance(m, DeepLabV3Plus)):
+        if job.runtime.activation_checkpointing:
+            for block in network.blocks():
+                recompute(block)
+        if job.train.compile:
+            network.whole = torch.compile(network.whole)
+    return method
 
 
 def optimizer_of(job: Job, method: MethodBase) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW, whose first beta is the momentum."""
     groups, lr = method.param_groups(job.train.weight_decay), job.recipe.lr
+    if job.recipe.trunk_lr != 1:
+        for trunk in (module for module in method.modules() if isinstance(module, Trunk)):
+            groups = with_own_rate(groups, trunk, job.recipe.trunk_lr)
     momentum = job.train.momentum
     if job.recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), foreach=True)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, foreach=True)
 
 
-def update(
-    method: MethodBase,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    step: int,
-    job: Job,
-    runtime: Runtime,
-    losses: Callable[..., dict[str, Tensor]],
-) -> dict[str, Any]:
-    """One optimiser step; returns its log entry, tensors still on the device.
+class Learner:
+    """What learns: a method with its optimiser, and the state that an interruption leaves."""
 
-    Args:
-      batch: this process's share.
-      losses: the method's, as `pipeline.processes` calls them.
-    """
-    steps = job.recipe.steps
-    rate = job.recipe.lr * polynomial_decay(step, steps, job.train.power)
-    if step < job.recipe.warm_up:
-        rate *= (step + 1) / job.recipe.warm_up
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("lr_scale", 1.0)
-    with runtime.autocast():
-        batch = batch.to(runtime.device, runtime.memory_format)
-        batch = batch.of_all_processes(runtime.memory_format)
-        terms = losses(batch, step / steps)
-    loss = torch.stack([term.float() for term in terms.values()]).sum()
-    if not math.isfinite(loss.item()):
-        bad = {name: float(t.detach()) for name, t in terms.items() if not torch.isfinite(t)}
-        raise FloatingPointError(
-            f"{job.title}: step {step}: loss terms not finite: {bad or 'their sum'}; "
-            f"learning rate {rate:.3g}"
-        )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    method.after_update((step + 1) / steps)
-    return {"step": step + 1, "lr": rate, "loss": loss.detach()} | {
-        f"loss_{name}": term.detach() for name, term in terms.items()
-    }
+    def __init__(self, job: Job, method: MethodBase, runtime: Runtime) -> None:
+        self.job, self.method, self.runtime = job, method, runtime
+        self.optimizer = optimizer_of(job, method)
+        self.scaler = runtime.scaler()
+        self.losses = processes.losses_of(method)
+        self.unchecked: list[dict[str, Any]] = []
+        """Entries whose losses nobody has looked at yet: to look is to wait for a GPU."""
+
+    def update(self, batch: Batch, step: int) -> dict[str, Any]:
+        """One optimiser step; returns its log entry, tensors still on the device.
+
+        Args:
+          batch: this process's share.
+
+        Raises:
+          FloatingPointError: the step failed, and a loss was not finite.
+        """
+        recipe, layout = self.job.recipe, self.runtime.memory_format
+        rate = self.rate_at(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        self.optimizer.zero_grad(set_to_none=True)
+        batch = batch.to(self.runtime.device, layout).of_all_processes(layout)
+        entry: dict[str, Any] = {"step": step + 1, "lr": rate}
+        self.unchecked.append(entry)
+        try:
+            for part in batch.parts(recipe.accumulate, layout):
+                for name, value in self.follow_back(part, step).items():
+                    entry[name] = entry.get(name, 0) + value / recipe.accumulate
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.method.after_update((step + 1) / recipe.steps)
+        except Exception:
+            self.check()  # what is not finite may be the reason
+            raise
+        return entry
+
+    def follow_back(self, part: Batch, step: int) -> dict[str, Tensor]:
+        """Adds the gradient of a part of a batch; returns the loss and its terms."""
+        steps = self.job.recipe.steps
+        with self.runtime.autocast():
+            terms = self.losses(part, step / steps)
+        loss = torch.stack([term.float() for term in terms.values()]).sum()
+        self.scaler.scale(loss / self.job.recipe.accumulate).backward()
+        self.method.after_backward((step + 1) / steps)
+        return {"loss": loss.detach()} | {f"loss_{name}": x.detach() for name, x in terms.items()}
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate."""
+        recipe = self.job.recipe
+        rate = recipe.lr * polynomial_decay(step, recipe.steps, self.job.train.power)
+        return rate * min(1.0, (step + 1) / recipe.warm_up) if recipe.warm_up else rate
+
+    def check(self) -> None:
+        """Raises FloatingPointError if a loss since the last call is not finite."""
+        for entry in self.unchecked:
+            if "loss" in entry and not math.isfinite(entry["loss"]):
+                terms = {k: float(v) for k, v in entry.items() if k.startswith("loss_")}
+                bad = {k.removeprefix("loss_"): v for k, v in terms.items() if not math.isfinite(v)}
+                raise FloatingPointError(
+                    f"{self.job.title}: step {entry['step'] - 1}: loss terms not finite: "
+                    f"{bad or 'their sum'}; learning rate {entry['lr']:.3g}"
+                )
+        self.unchecked.clear()
+
+    def save(self, done: int, seconds: float) -> None:
+        """All that the remaining steps depend on; random streams follow from the step alone."""
+        state = {"method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state |= {"scaler": self.scaler.state_dict(), "step": done, "seconds": seconds}
+        save(self.job.folder / "state.pt", state)
+
+    def resume(self) -> tuple[int, float]:
+        """Loads the saved state; returns the next step and the seconds spent so far."""
+        path = self.job.folder / "state.pt"
+        if not path.exists():
+            return 0, 0.0
+        state = load(path)
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        return state["step"], state["seconds"]
 
 
 class Log:
@@ -194,25 +262,6 @@ def plain(value: Tensor | float) -> float | list | None:
 def within(line: str, start: int) -> bool:
     """Whether a log line belongs to the first `start` steps."""
     return json.loads(line)["step"] <= start
-
-
-def save_state(
-    job: Job, method: MethodBase, optimizer: torch.optim.Optimizer, done: int, seconds: float
-) -> None:
-    """All that the remaining steps depend on; random streams follow from the step alone."""
-    state = {"method": method.state_dict(), "optimizer": optimizer.state_dict()}
-    save(job.folder / "state.pt", state | {"step": done, "seconds": seconds})
-
-
-def resume(job: Job, method: MethodBase, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    """Loads the saved state; returns the next step and the seconds spent so far."""
-    path = job.folder / "state.pt"
-    if not path.exists():
-        return 0, 0.0
-    state = load(path)
-    method.load_state_dict(state["method"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["seconds"]
 
 
 def finish(job: Job, method: MethodBase, runtime: Runtime, seconds: float) -> None:

@@ -28,14 +28,14 @@ def train(
     job = make_job(folder, Prepared.open(data), method=method, steps=steps, every=2)
     job = replace(job, train=replace(job.train, log_every=1), recipe=replace(job.recipe, batch=4))
     last = processes.rank() == processes.world() - 1
-    built, build, update = [], trainer.build, trainer.update
+    built, build, update = [], trainer.build, trainer.Learner.update
 
     def keep(*arguments):
         # In float32 the tiny network, whose norms see few values, blows up differences of rounding.
         built.append(build(*arguments).double())
         return built[0]
 
-    def watched(method, optimizer, batch, step, *others):
+    def watched(self, batch, step):
         images = {
             name: getattr(batch, name).double() for name in ("image_l", "image_u", "strong_u")
         }
@@ -43,13 +43,13 @@ def train(
         for at, number in ((stop_at, signal.SIGTERM), (kill_at, signal.SIGKILL)):
             if step == at and last:
                 os.kill(os.getpid(), number)
-        return update(method, optimizer, batch, step, *others)
+        return update(self, batch, step)
 
-    trainer.build, trainer.update = keep, watched
+    trainer.build, trainer.Learner.update = keep, watched
     try:
         trainer.train(job, runtime)
     finally:
-        trainer.build, trainer.update = build, update
+        trainer.build, trainer.Learner.update = build, update
         torch.save(built[0].state_dict(), folder / f"rank{processes.rank()}.pt")
 
 

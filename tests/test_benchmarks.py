@@ -3,20 +3,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.overhead import in_turns, table
-from benchmarks.steps import alternate, stepper, with_study
+from benchmarks.overhead import table
+from benchmarks.speed import bare, sections, stpg_of
+from benchmarks.steps import CLASSES, stepper, stepper_of, with_study
+from benchmarks.timing import in_turns, ratios, seconds
+from pipeline.cost import random_batch
 from pipeline.methods.base import available
+from pipeline.models.deeplab import DeepLabV3Plus
+from pipeline.models.heads import ProjectionHead
 from pipeline.runtime import Runtime
 from pipeline.typed import InputError
 from tests.methods.test_contract import RECIPE, SECTIONS
-
-
-def test_two_functions_are_called_in_turns_and_the_first_calls_do_not_count():
-    calls = []
-    first, second = alternate(lambda: calls.append("a"), lambda: calls.append("b"), steps=3)
-    assert "".join(calls) == "ab" * 5
-    assert len(first) == len(second) == 3
-    assert min(first + second) > 0
 
 
 def test_costs_of_a_study_replace_its_former_ones():
@@ -28,10 +25,10 @@ def test_costs_of_a_study_replace_its_former_ones():
         with_study("a,b\n", "a", "new", {})
 
 
-def test_all_are_called_in_turns_and_the_first_calls_do_not_count_either():
+def test_all_are_called_in_turns_and_the_first_calls_do_not_count():
     calls = []
-    seconds = in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
-    assert "".join(calls) == "ab" * 4
+    seconds = in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, warm=2)
+    assert "".join(calls) == "ab" * 5
     assert [len(values) for values in seconds.values()] == [3, 3]
 
 
@@ -43,6 +40,36 @@ def test_a_table_of_seconds_by_hand():
         "| `a` | 5 | 2.00 (1.00 to 3.00) | 1.00 |",
         "| `b` | 9 | 6.00 (6.00 to 6.00) | 3.00 |",
     ]
+
+
+def test_medians_and_quartiles_by_hand():
+    assert seconds([4, 1, 2, 3, 5]) == "3.00 (1.50 to 4.50)"
+    assert seconds([0.1, 0.2, 0.3]) == "0.200 (0.100 to 0.300)"
+    assert ratios([2, 4, 9], [1, 2, 3]) == "2.00 (2.00 to 3.00)"
+
+
+def test_a_report_is_read_back_by_its_sections():
+    text = "# Speed\n\nHow.\n\n## One\n\na\n\nb\n\n## Two\n\nc\n"
+    assert sections(text) == {"One": "a\n\nb", "Two": "c"}
+
+
+def test_bare_passes_are_those_of_a_step():
+    runtime = Runtime(torch.device("cpu"), None, channels_last=True)
+    params = SimpleNamespace(methods=SECTIONS)
+    method = stpg_of(params, RECIPE, runtime)
+    batch = random_batch(RECIPE.crop, RECIPE.batch, CLASSES, method)
+    shown = {}
+    for name, network in method.named_modules():
+        if isinstance(network, DeepLabV3Plus | ProjectionHead):
+            network.register_forward_pre_hook(
+                lambda _, x, name=name: shown.setdefault(name, []).append(tuple(x[0].shape))
+            )
+    counts = []
+    for step in (bare(method, batch), stepper_of(method, batch, runtime)):
+        shown.clear()
+        step()
+        counts.append({name: sorted(sizes) for name, sizes in shown.items()})
+    assert counts[0] == counts[1] != {}
 
 
 @pytest.mark.parametrize("name", available())

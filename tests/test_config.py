@@ -119,6 +119,12 @@ RUN = "runs.voc_8_supervised"
         ("recipes.voc.lr", "5e-3", "recipes.voc.lr: found '5e-3'; expected a number (write 5.0e-3"),
         ("recipes.voc.lr", 0, "recipes.voc.lr: 0.0; expected a positive number"),
         ("recipes.voc.batch", 1, "recipes.voc.batch: 1; expected at least 2"),
+        (
+            "recipes.voc.accumulate",
+            3,
+            "recipes.voc.accumulate: 3 parts of a batch of 2; expected parts of one size, of at",
+        ),
+        ("recipes.voc.accumulate", 2, "recipes.voc.accumulate: 2 parts of a batch of 2; expected"),
         ("recipes.voc.steps", 0, "recipes.voc.steps: 0; expected at least 1"),
         ("recipes.voc.flip", 1.5, "recipes.voc.flip: 1.5; expected 0.0 to 1.0"),
         ("recipes.voc.ohem_threshold", 7, "recipes.voc.ohem_threshold: 7.0; expected 0.0 to 1.0"),
@@ -145,6 +151,14 @@ def test_a_wrong_value_is_refused_by_name(path, value, message):
     with pytest.raises(ConfigError) as error:
         from_mapping(Params, changed(path, value), "")
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(("name", "value"), [("processes", 2), ("activation_checkpointing", True)])
+def test_what_compiled_networks_do_not_work_with_is_refused(name, value):
+    study = changed("train.compile", True)
+    study["runtime"] = {name: value}
+    with pytest.raises(ConfigError, match=f"^runtime.{name}: {value} with train.compile true; exp"):
+        from_mapping(Params, study, "")
 
 
 def test_a_run_takes_only_splits_of_its_own_data_set():

@@ -48,5 +48,6 @@ def test_a_step_reaches_every_parameter_of_both_students(name, num_classes):
     trained = {n: p for n, p in method.named_parameters() if p.requires_grad}
     assert all(p.grad is not None for p in trained.values())
     optimizer.step()
+    method.after_backward(0.0)
     method.after_update(0.0)
     assert all(torch.isfinite(p).all() for p in trained.values())

@@ -74,7 +74,7 @@ def test_studies_are_shown_and_switched_as_it_says(command, copy):
     printed = subprocess.run(python, cwd=copy, check=True, capture_output=True, text=True).stdout
     if "show" in command:
         assert re.findall(r"^[* ] (\w+)", printed, re.MULTILINE) == [
-            "camvid", "mini", "mini_field", "mini_full", "paper", "smoke",
+            "camvid", "foundation", "mini", "mini_field", "mini_full", "paper", "smoke",
         ]  # fmt: skip
 
 

@@ -1,4 +1,7 @@
 import re
+import tempfile
+from contextlib import contextmanager
+from multiprocessing import Pipe, get_context
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ def on_the_cpu(monkeypatch):
     deterministic = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     yield
+    runtime.claimed.cache_clear()
+    runtime.CLAIMS.clear()
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = fill
 
@@ -30,7 +35,12 @@ def test_the_cpu_is_deterministic_with_the_threads_asked_for(threads):
 
 @pytest.mark.parametrize(
     ("precision", "dtype"),
-    [("auto", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16)],
+    [
+        ("auto", torch.float32),
+        ("fp32", torch.float32),
+        ("bf16", torch.bfloat16),
+        ("fp16", torch.float16),
+    ],
 )
 def test_a_forward_pass_has_the_precision_asked_for(precision, dtype):
     found = set_up(TrainConfig(precision=precision))
@@ -43,6 +53,8 @@ def test_images_are_laid_out_for_convolutions():
     image = torch.zeros(1, 3, 4, 4)
     layout = set_up(TrainConfig()).memory_format
     assert image.contiguous(memory_format=layout).stride() == (48, 1, 12, 3)
+    layout = set_up(TrainConfig(channels_last=False)).memory_format
+    assert image.contiguous(memory_format=layout).stride() == (48, 16, 4, 1)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +87,41 @@ def test_without_a_wish_the_found_device_is_taken(monkeypatch):
     monkeypatch.setenv("STPG_DEVICE", "")
     monkeypatch.setattr(runtime, "detect", lambda: "cpu")
     assert set_up(TrainConfig()).device.type == "cpu"
+
+
+@contextmanager
+def process_with_a_device(monkeypatch, folder):
+    """Another process with its device; ends with the context."""
+    ours, theirs = Pipe()
+
+    def claim():
+        theirs.send(str(set_up(TrainConfig(threads=1)).device))
+        theirs.recv()
+
+    monkeypatch.setenv("STPG_DEVICE", "cpu:0,cpu:1")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    process = get_context("fork").Process(target=claim)
+    process.start()
+    yield ours.recv()
+    ours.send("end")
+    process.join()
+
+
+def test_processes_side_by_side_take_the_device_that_fewest_have(monkeypatch, tmp_path):
+    def another():
+        return process_with_a_device(monkeypatch, tmp_path)
+
+    with another() as first:
+        with another() as second, another() as third:
+            assert [first, second, third] == ["cpu:0", "cpu:1", "cpu:0"]
+        with another() as fourth:  # the second one's is free again
+            assert fourth == "cpu:1"
+
+
+def test_a_process_keeps_its_device(monkeypatch, tmp_path):
+    monkeypatch.setenv("STPG_DEVICE", "cpu:0,cpu:1")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert [str(set_up(TrainConfig(threads=1)).device) for _ in range(2)] == ["cpu:0", "cpu:0"]
 
 
 def test_the_description_names_processor_and_threads():

@@ -2,6 +2,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -53,26 +54,26 @@ def make_job(folder, data, *, method="stpg", steps=10, seed=0, every=4):
 
 def interrupt_at(monkeypatch, step, number):
     """Sends this process a signal while it computes the given step."""
-    usual = trainer.update
+    usual = trainer.Learner.update
 
-    def update(method, optimizer, batch, current, *others):
+    def update(self, batch, current):
         if current == step:
             os.kill(os.getpid(), number)
-        return usual(method, optimizer, batch, current, *others)
+        return usual(self, batch, current)
 
-    monkeypatch.setattr(trainer, "update", update)
+    monkeypatch.setattr(trainer.Learner, "update", update)
 
 
 def crash_at(monkeypatch, step):
     """Ends the training without any tidying up, as kill -9 would, when it reaches the step."""
-    usual = trainer.update
+    usual = trainer.Learner.update
 
-    def update(method, optimizer, batch, current, *others):
+    def update(self, batch, current):
         if current == step:
             raise KeyboardInterrupt
-        return usual(method, optimizer, batch, current, *others)
+        return usual(self, batch, current)
 
-    monkeypatch.setattr(trainer, "update", update)
+    monkeypatch.setattr(trainer.Learner, "update", update)
 
 
 def test_a_group_may_have_a_learning_rate_of_its_own(tmp_path, data, runtime, monkeypatch):
@@ -91,6 +92,21 @@ def test_a_group_may_have_a_learning_rate_of_its_own(tmp_path, data, runtime, mo
     train(make_job(tmp_path / "run", data, method="supervised", steps=2), runtime)
     decayed, spared = (group["lr"] for group in seen[0].param_groups)
     assert spared == pytest.approx(0.1 * decayed)
+
+
+def test_trunks_may_learn_more_slowly(data, runtime, tmp_path):
+    job = make_job(tmp_path, data)
+    job = replace(job, recipe=replace(job.recipe, trunk_lr=0.25))
+    method = trainer.method_of(job, runtime)
+    scales = {
+        id(p): group.get("lr_scale", 1.0)
+        for group in trainer.optimizer_of(job, method).param_groups
+        for p in group["params"]
+    }
+    trained = {name: p for name, p in method.named_parameters() if p.requires_grad}
+    assert {name: scales[id(p)] for name, p in trained.items()} == {
+        name: 0.25 if ".trunk." in name else 1.0 for name in trained
+    }
 
 
 def test_a_method_is_told_before_each_step_and_given_the_unlabelled_images(
@@ -286,3 +302,82 @@ def test_a_damaged_state_is_named(tmp_path, data, runtime):
     (tmp_path / "state.pt").write_bytes(b"not a state")
     with pytest.raises(ValueError, match=r"state.pt \(11 bytes\) is not a readable file"):
         train(make_job(tmp_path, data), runtime)
+
+
+class Slope(base.MethodBase):
+    """One weight, whose gradient is the mean of the labelled images."""
+
+    views = Views()
+
+    def __init__(self, config, setting):
+        super().__init__(config, setting)
+        self.weight = torch.nn.Parameter(torch.zeros(1, 1))
+        self.calls = []
+
+    def losses(self, batch, progress):
+        self.calls.append(len(batch.image_l))
+        return {"mean": (self.weight * batch.image_l.mean()).sum()}
+
+    def after_backward(self, progress):
+        self.calls.append("backward")
+
+    def after_update(self, progress):
+        self.calls.append("update")
+
+    def predictor(self):
+        return self
+
+
+def test_parts_of_a_batch_add_up_to_its_gradient(tmp_path, data, runtime, monkeypatch):
+    methods = []
+    monkeypatch.setattr(
+        trainer, "build", lambda *a: (methods.append(Slope(*a[1:])), methods[-1])[1]
+    )
+    for parts in (1, 2):
+        job = make_job(tmp_path / str(parts), data, method="supervised", steps=1)
+        train(replace(job, recipe=replace(job.recipe, batch=4, accumulate=parts)), runtime)
+    whole, parted = methods
+    assert whole.calls == [4, "backward", "update"]
+    assert parted.calls == [2, "backward", 2, "backward", "update"]
+    assert whole.weight != 0
+    torch.testing.assert_close(parted.weight, whole.weight)
+    logs = [(tmp_path / x / "log.jsonl").read_text() for x in "12"]
+    lines = [json.loads(log) for log in logs]
+    assert lines[1] == pytest.approx(lines[0])
+
+
+def test_stpg_learns_from_parts_and_its_bank_takes_those_of_all(tmp_path, data, runtime):
+    job = make_job(tmp_path, data, steps=4)
+    train(replace(job, recipe=replace(job.recipe, batch=4, accumulate=2)), runtime)
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert last["loss_similarity"] > 0
+
+
+def test_float16_scales_the_loss_and_resumes_in_the_same_bits(tmp_path, data, monkeypatch):
+    runtime = set_up(TrainConfig(threads=1, precision="fp16"))
+    assert runtime.scaler().is_enabled()
+    train(make_job(tmp_path / "whole", data, method="supervised", steps=6), runtime)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            train(make_job(tmp_path / "cut", data, method="supervised", steps=6), runtime)
+    assert load(tmp_path / "cut/state.pt")["scaler"]["scale"] > 1
+    train(make_job(tmp_path / "cut", data, method="supervised", steps=6), runtime)
+    whole, cut = (load(tmp_path / x / "model.pt")["network"] for x in ("whole", "cut"))
+    assert all(torch.equal(cut[name], value) for name, value in whole.items())
+
+
+def test_a_compiled_training_has_the_losses_of_one_that_is_not(
+    tmp_path, data, runtime, monkeypatch
+):
+    # Traced as always; kernels are left to torch, whose compiler takes a minute for them.
+    traced = partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(trainer.torch, "compile", traced)
+    for name, compiled in (("eager", False), ("compiled", True)):
+        job = make_job(tmp_path / name, data, method="supervised", steps=4)
+        train(replace(job, train=replace(job.train, compile=compiled)), runtime)
+    eager, compiled = (
+        [json.loads(x)["loss"] for x in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("eager", "compiled")
+    )
+    assert compiled == pytest.approx(eager, rel=1e-3)

@@ -7,7 +7,7 @@ those that are counted have a say.
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.losses.precision import wide
+from pipeline.precision import wide
 
 
 def mean_of(value: Tensor, counted_N: Tensor) -> Tensor:

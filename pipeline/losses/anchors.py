@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from pipeline.losses.precision import wide
+from pipeline.precision import wide
 from pipeline.typed import InputError
 
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.losses.precision import wide
 from pipeline.losses.segmentation import PseudoLabel, weighted_cross_entropy
+from pipeline.precision import wide
 
 
 @torch.no_grad()

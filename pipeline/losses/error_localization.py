@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pipeline.data.base import IGNORE_INDEX
 from pipeline.losses.anchors import unit
-from pipeline.losses.precision import wide
+from pipeline.precision import wide
 
 
 def localization_loss(score_NHW: Tensor, right_NHW: Tensor, counted_NHW: Tensor) -> Tensor:

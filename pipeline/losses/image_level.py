@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipeline.losses.precision import wide
+from pipeline.precision import wide
 
 
 def classes_in(label_NHW: Tensor, *, num_classes: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.losses.precision import wide
+from pipeline.precision import wide
 
 
 class PseudoLabel(NamedTuple):

@@ -92,8 +92,11 @@ class MethodBase(nn.Module):
         """
         raise NotImplementedError  # abstract
 
+    def after_backward(self, progress: float) -> None:
+        """Called once `losses` has been followed back: banks, queues, prototypes."""
+
     def after_update(self, progress: float) -> None:
-        """Called after each optimiser step: teachers, banks, prototypes."""
+        """Called after each optimiser step, which may be of several passes: teachers."""
 
     def measure(
         self, taught: PseudoLabel, truth_NHW: Tensor, valid_NHW: Tensor, *, teacher: str = "teacher"

@@ -88,7 +88,7 @@ class Method(Consistency):
         self.register_buffer("kept_SMD", torch.zeros(*shape, config.dim))
         self.register_buffer("kept_label_SM", torch.full(shape, IGNORE_INDEX))
         self.observed: tuple[Tensor, Tensor] | None = None
-        """This step's features and classes, until `after_update`."""
+        """This step's features and classes, until `after_backward`."""
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Two windows, each of its own strong view."""
@@ -188,14 +188,13 @@ class Method(Consistency):
             parts.append(Cells(*(value[:, rows, columns].flatten(0, 2) for value in view)))
         return parts
 
-    def after_update(self, progress: float) -> None:
-        """This step's features push out the oldest ones."""
+    def after_backward(self, progress: float) -> None:
+        """The features push out the oldest ones."""
         if self.observed is not None and self.config.steps_kept:
             feature, label = self.observed
             self.kept_SMD.copy_(torch.cat([self.kept_SMD[1:], feature[None]]))
             self.kept_label_SM.copy_(torch.cat([self.kept_label_SM[1:], label[None]]))
         self.observed = None
-        super().after_update(progress)
 
     def predictor(self) -> nn.Module:
         """The network without its head."""

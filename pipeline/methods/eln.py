@@ -119,7 +119,7 @@ class Method(MethodBase):
     def before_step(self, progress: float, unlabeled: Sequence[Tensor]) -> None:
         """The teacher begins as the student, which later starts anew from it."""
         self.teaching = progress >= self.config.teach_from
-        average, num_updates = self.teacher.average, int(self.teacher.num_updates)
+        average, num_updates = self.teacher.average, self.teacher.num_updates
         if self.teaching and num_updates == 0:
             average.load_state_dict(self.student.state_dict())
         elif self.teaching and num_updates % self.config.restart == 0:

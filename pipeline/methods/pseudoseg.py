@@ -38,7 +38,7 @@ from pipeline.losses.image_level import (
 from pipeline.losses.segmentation import PseudoLabel, pseudo_label
 from pipeline.methods.base import MethodBase, Setting
 from pipeline.models.deeplab import initialise
-from pipeline.models.score_attention import ScoreAttention, in_eval_mode, stage_maps
+from pipeline.models.score_attention import ScoreAttention, in_eval_mode
 from pipeline.seeding import drawn_from
 from pipeline.teaching import Thresholded
 from pipeline.unlabeled import boxes_of
@@ -100,7 +100,7 @@ class Method(MethodBase):
         """What labels teach network, classifier and attention, and what the weak view teaches."""
         self.diagnostics = {}
         network, size = self.students["student"], batch.image_l.shape[-2:]
-        maps = stage_maps(network.trunk, batch.image_l)
+        maps = network.trunk.maps(batch.image_l)
         logits = network.decode(maps[network.trunk.low_level], maps[-1], size).logits
         present = classes_in(batch.label_l, num_classes=self.num_classes)
         present = present[:, int(self.config.background) :]
@@ -153,7 +153,7 @@ class Method(MethodBase):
         network = self.students["student"]
         decoded = network.classifier(network(batch.image_u).decoder)
         with in_eval_mode(network.trunk):
-            maps = stage_maps(network.trunk, batch.image_u)
+            maps = network.trunk.maps(batch.image_u)
         present = self.classify(maps[-1]) >= 0  # a probability of a half
         attended = network.upsample(self.attend(maps, present, valid), decoded.shape[-2:])
         prob = calibrated_mean(decoded, attended)

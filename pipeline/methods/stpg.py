@@ -110,7 +110,7 @@ class Method(MethodBase):
             else None
         )
         self.observed: tuple[Tensor, Tensor, Tensor] | None = None
-        """What `losses` saw for the bank, until `after_update`; never outlives a step."""
+        """What `losses` saw for the bank, until `after_backward`."""
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Equation 17, term by term; a term that plays no part (yet) is 0."""
@@ -289,12 +289,14 @@ class Method(MethodBase):
         feature_PD, label_P = counted_pixels(feature, label_NHW)
         return feature_PD, label_P, prob_NHW[label_NHW != IGNORE_INDEX]
 
-    @torch.no_grad()
-    def after_update(self, progress: float) -> None:
-        """The bank takes what was observed; Gen-Teacher follows Gen-Student, Pro the Pro."""
+    def after_backward(self, progress: float) -> None:
+        """The bank takes what was observed."""
         if self.observed is not None:
             self.contrast.observe(*self.observed, progress)
             self.observed = None
+
+    def after_update(self, progress: float) -> None:
+        """Gen-Teacher follows Gen-Student, Pro the Pro."""
         for teacher, student in (
             (self.gen_teacher, self.gen_student),
             (self.pro_teacher, self.pro_student),

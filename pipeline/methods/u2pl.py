@@ -104,7 +104,7 @@ class Method(Consistency):
         self.teachers["student"] = Teacher(student, config.teacher)
         self.bank = FeatureBank(self.num_classes, config.bank_size, config.dim)
         self.observed: tuple[Tensor, Tensor] | None = None
-        """Negatives and their classes, until `after_update`."""
+        """Negatives and their classes, until `after_backward`."""
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Mixed images, the teacher's labels, and its second look at labelled and mixed ones."""
@@ -147,7 +147,7 @@ class Method(Consistency):
     def contrast(
         self, feature: Tensor, look: "Look", certain_u: Tensor, unreliable_u: Tensor
     ) -> Tensor:
-        """Queries against prototypes and negatives; keeps new negatives for `after_update`.
+        """Queries against prototypes and negatives; keeps new negatives for `after_backward`.
 
         Args:
           feature: the student's projections [N, D, h, w] of labelled and mixed images.
@@ -195,12 +195,11 @@ class Method(Consistency):
             generator=look.generator,
         )
 
-    def after_update(self, progress: float) -> None:
-        """The negatives join the queues, and the teacher follows."""
+    def after_backward(self, progress: float) -> None:
+        """The negatives join the queues."""
         if self.observed is not None:
             self.bank.push(*self.observed)
             self.observed = None
-        super().after_update(progress)
 
     def predictor(self) -> nn.Module:
         """The teacher."""

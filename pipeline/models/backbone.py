@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import importlib
+import re
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.artifacts import sources
@@ -24,6 +26,9 @@ PACKAGED = {
 }
 """Packages that ship ImageNet weights: their module, and its class that knows the file."""
 
+PLAIN = ("vision_transformer", "eva")
+"""timm's modules of ViTs whose features all have one stride."""
+
 
 class Maps(NamedTuple):
     """Two feature maps of a trunk."""
@@ -36,19 +41,28 @@ class Trunk(nn.Module):
     """A timm trunk that normalises its images and returns two of its feature maps.
 
     `output_stride` 16 or 8 dilates the last stages as timm does (1, 2 and 1, 2, 4). Stages beyond
-    `trunk_stages` are cut off.
+    `trunk_stages` are cut off. A plain ViT (DINOv2 is one) has four, all of its patch's stride;
+    images of other than whole patches are padded on the right and below, and so are its maps.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        stages = tuple(range(config.trunk_stages))
+        plain = timm.models.is_model_in_modules(
+            timm.models.split_model_name_tag(config.trunk)[0], PLAIN
+        )
         try:
+            if plain:
+                more = {"dynamic_img_size": True}
+                stages = quarters(config.trunk)[: config.trunk_stages]
+            else:
+                more = {"output_stride": config.output_stride}
+                stages = tuple(range(config.trunk_stages))
             self.body = timm.create_model(
                 config.trunk,
                 features_only=True,
                 feature_cls="getter",  # timm's own for EfficientNets computes every stage
-                output_stride=config.output_stride,
                 out_indices=stages,
+                **more,
             )
         except Exception as error:  # timm raises a dozen kinds
             near = difflib.get_close_matches(config.trunk.partition(".")[0], timm.list_models())
@@ -63,6 +77,8 @@ class Trunk(nn.Module):
                 f"network.low_level_stride: {config.low_level_stride}; {config.trunk} has {strides}"
             )
         self.low_level = strides.index(config.low_level_stride)
+        self.multiple = strides[-1] if plain else 1
+        """Images are padded to multiples of it."""
         channels = self.body.feature_info.channels()
         self.low_level_channels, self.out_channels = channels[self.low_level], channels[-1]
         pretrained = self.body.pretrained_cfg
@@ -76,8 +92,34 @@ class Trunk(nn.Module):
 
     def whole(self, image_NCHW: Tensor) -> Maps:
         """The same, of all images in this process."""
-        maps = self.body((image_NCHW - self.mean) / self.std)
+        maps = self.maps(image_NCHW)
         return Maps(maps[self.low_level], maps[-1])
+
+    def maps(self, image_NCHW: Tensor) -> list[Tensor]:
+        """What every stage gives, of all images in this process."""
+        image_NCHW = (image_NCHW - self.mean) / self.std
+        if self.multiple > 1:
+            height, width = (-side % self.multiple for side in image_NCHW.shape[-2:])
+            image_NCHW = F.pad(image_NCHW, (0, width, 0, height))
+        return self.body(image_NCHW)
+
+    def blocks(self) -> list[nn.Module]:
+        """The trunk's residual blocks, as timm's layer-wise learning rates group them."""
+        groups = self.body.model.group_matcher(coarse=False)["blocks"]
+        patterns = [groups] if isinstance(groups, str) else [pattern for pattern, _ in groups]
+        return [
+            module
+            for name, module in self.body.model.named_modules()
+            if any(re.fullmatch(pattern, name) for pattern in patterns)
+            and next(module.parameters(), None) is not None  # of stages that are cut off
+        ]
+
+
+def quarters(trunk: str) -> tuple[int, ...]:
+    """The last block of each quarter of a plain ViT."""
+    with torch.device("meta"):
+        depth = len(timm.create_model(trunk).blocks)
+    return tuple(-(-depth * k // 4) - 1 for k in range(1, 5))
 
 
 def load_pretrained(trunk: Trunk, config: NetworkConfig) -> None:

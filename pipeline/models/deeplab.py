@@ -35,6 +35,7 @@ class DeepLabV3Plus(nn.Module):
     def __init__(self, config: NetworkConfig, num_classes: int) -> None:
         super().__init__()
         self.trunk = Trunk(config)
+        self.multiple = self.trunk.multiple
         width, low, out = config.decoder_channels, config.low_level_channels, config.aspp_channels
         self.aspp = ASPP(self.trunk.out_channels, config.aspp_rates, out)
         self.aspp.project[-1] = nn.Identity()  # torchvision's dropout, which DeepLabV3+ has not
@@ -56,6 +57,11 @@ class DeepLabV3Plus(nn.Module):
         """The same, of all images in this process."""
         return self.decode(*self.trunk(image_NCHW), image_NCHW.shape[-2:])
 
+    def blocks(self) -> list[nn.Module]:
+        """Parts between whose ends a network's memory lies: of the trunk, and what follows it."""
+        trunk = getattr(self, "trunk", None)  # ELN's decoders have none
+        return [*(trunk.blocks() if trunk else ()), self.aspp, self.decoder]
+
     def decode(self, low: Tensor, high: Tensor, size: torch.Size) -> Output:
         """What follows the trunk; `size` is the image's."""
         aspp = self.aspp(high)
@@ -69,7 +75,9 @@ class DeepLabV3Plus(nn.Module):
     def classify(self, fused: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
         """Logits and the decoder's features, of what `fuse` returned."""
         decoder = self.decoder(fused)
-        return self.upsample(self.classifier(decoder), size), decoder
+        padded = torch.Size(-(-side // self.multiple) * self.multiple for side in size)
+        logits = self.upsample(self.classifier(decoder), padded)
+        return (logits if padded == size else logits[..., : size[0], : size[1]]), decoder
 
     def upsample(self, value_NDHW: Tensor, size: torch.Size) -> Tensor:
         """Bilinear."""

@@ -35,13 +35,11 @@ class TeacherConfig:
 class Teacher(nn.Module):
     """The moving average of a student; begins as its copy, and no gradient reaches it."""
 
-    num_updates: Tensor
-
     def __init__(self, student: nn.Module, config: TeacherConfig) -> None:
         super().__init__()
         self.config = config
         self.average = copy.deepcopy(student).requires_grad_(False)
-        self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
+        self.num_updates = 0
         self.train()
 
     def train(self, mode: bool = True) -> Self:
@@ -55,8 +53,16 @@ class Teacher(nn.Module):
 
     def follow(self, student: nn.Module) -> None:
         """One update towards the student."""
-        update_teacher(self.average, student, self.config, int(self.num_updates))
+        update_teacher(self.average, student, self.config, self.num_updates)
         self.num_updates += 1
+
+    def get_extra_state(self) -> Tensor:
+        """The number of updates, which is no buffer: to read one from a GPU is to wait for it."""
+        return torch.tensor(self.num_updates)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """As `get_extra_state` gave it."""
+        self.num_updates = int(state)
 
 
 @torch.no_grad()
@@ -73,8 +79,8 @@ def update_teacher(
     pairs = list(zip(teacher.parameters(), student.parameters(), strict=True))
     if config.average_buffers:
         pairs += zip(teacher.buffers(), student.buffers(), strict=True)
+    moving = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_(*map(list, zip(*moving, strict=True)), 1 - decay)
     for average, value in pairs:
-        if average.is_floating_point():
-            average.lerp_(value, 1 - decay)
-        else:
+        if not average.is_floating_point():
             average.copy_(value)

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.backbone import Trunk
-
 
 class ScoreAttention(nn.Module):
     """Logits of maps that show classes, with the help of features.
@@ -51,11 +49,6 @@ class ScoreAttention(nn.Module):
             rest_N1HW = 2 - score_NCHW.amax(dim=1, keepdim=True)
             score_NCHW = torch.cat([rest_N1HW, score_NCHW], dim=1)
         return self.norm(self.mix(score_NCHW)) + self.bias[:, None, None]
-
-
-def stage_maps(trunk: Trunk, image_NCHW: Tensor) -> list[Tensor]:
-    """The feature maps of all of a trunk's stages, of images in [0, 1]."""
-    return trunk.body((image_NCHW - trunk.mean) / trunk.std)
 
 
 @contextlib.contextmanager

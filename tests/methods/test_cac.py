@@ -68,7 +68,7 @@ def test_features_of_earlier_steps_are_kept_for_as_long_as_asked():
     for step in range(3):
         method.losses(make_batch(step=step), 0.0)
         kept.append(method.observed[0])
-        method.after_update(0.1)
+        method.after_backward(0.1)
     assert torch.equal(method.kept_SMD, torch.stack(kept[1:]))
     assert (method.kept_label_SM < 5).all()
     none = make("cac", **SMALL, steps_kept=0)

