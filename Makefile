@@ -8,7 +8,7 @@ help: ## what there is to make
 
 setup: .venv/.done ## the environment in .venv, from requirements-dev.txt
 
-.venv/.done: requirements.txt requirements-dev.txt
+.venv/.done: requirements.txt requirements-dev.txt requirements-export.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --requirement requirements-dev.txt
 	touch $@

@@ -3,7 +3,8 @@
 `python -m benchmarks.growth [--only PART,...]` measures and writes benchmarks/growth.csv, .md and
 .png. Parts: `classes`, `size`, `bank`, `labels` of a step of STPG (`mini`, VOC-like, but for what
 grows), and `runs` of the pipeline, whose stages are replaced by ones that only write their files. A
-part that is not asked for keeps its former lines. The machine should have nothing else to do.
+part that is not asked for keeps its former lines, which have to be of the same machine. The machine
+should have nothing else to do.
 """
 
 import argparse
@@ -66,8 +67,9 @@ def main() -> None:
     draw(lines, ROOT / "benchmarks/growth.png")
     text = [
         "# Growth",
-        f"`python -m benchmarks.growth`; {machine()}. Medians; all steps of a part in turns. By "
-        "linear: the last step up in x, seconds' factor by x's; at most 1 is no worse than linear.",
+        f"`python -m benchmarks.growth`; {machine()}. Steps: medians, all of a part in turns. "
+        "Anchors and runs: once each. By linear: the last step up in x, seconds' factor by x's; "
+        "at most 1 is no worse than linear.",
         markdown(("part", "what", "x", "seconds", "by linear"), summary(lines)),
         "![Growth](growth.png)",
     ]

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.memory [STUDY RECIPE]` takes steps of STPG on random images, each way in a
 process of its own, the ways in turns, and writes benchmarks/memory.md. Memory is the peak of a
-process beyond what it holds before its first step. The machine should have nothing else to do.
+process beyond its peak before the first step. The machine should have nothing else to do.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from benchmarks.timing import machine, markdown, ratio, seconds
 from pipeline.artifacts import ROOT, write_text
@@ -68,17 +69,18 @@ def main() -> None:
         "# Memory and time of a step",
         f"STPG, study `{given.study}`, recipe `{given.recipe}`: `{recipe.network.trunk}`, crops of "
         f"{recipe.crop[0]} x {recipe.crop[1]}, {recipe.batch} labelled and as many unlabelled; "
-        f"{machine()}. Peak beyond what the process holds before its first step, and medians of "
-        f"{given.steps} steps after two; medians of {given.rounds} processes, quartiles in "
-        "brackets. On a CPU half precision is no gain of time unless the processor has it.",
+        f"{base[0]['machine']}. Peak memory beyond the peak before the first step (of a compiled "
+        f"step it is the compiler's too), and medians of {given.steps} steps after two; medians of "
+        f"{given.rounds} processes, quartiles in brackets. On a CPU half precision is no gain of "
+        "time unless the processor has it.",
         markdown(("way", "GiB", "by the first", "step (s)", "by the first"), rows),
     ]
     write_text(ROOT / "benchmarks/memory.md", "\n\n".join(text) + "\n")
     print(*text, sep="\n\n")
 
 
-def measured(study: str, recipe_name: str, way: dict[str, dict], steps: int) -> dict[str, float]:
-    """Peak memory and seconds of a step, of this process."""
+def measured(study: str, recipe_name: str, way: dict[str, dict], steps: int) -> dict[str, Any]:
+    """Peak memory and seconds of a step, of this process, and what it ran on."""
     params = load_params(known()[study])
     train = replace(params.train, **({"precision": "fp32"} | way.get("train", {})))
     recipe = replace(params.recipes[recipe_name], **way.get("recipe", {}))
@@ -104,9 +106,13 @@ def measured(study: str, recipe_name: str, way: dict[str, dict], steps: int) -> 
     for _ in range(2 + steps):
         began = time.perf_counter()
         learner.update(batch, step)
+        learner.check()  # a GPU is waited for
         taken.append(time.perf_counter() - began)
-    learner.check()
-    return {"gib": runtime.peak_memory_gib() - before, "seconds": statistics.median(taken[2:])}
+    return {
+        "gib": runtime.peak_memory_gib() - before,
+        "seconds": statistics.median(taken[2:]),
+        "machine": machine(),
+    }
 
 
 if __name__ == "__main__":

@@ -79,11 +79,15 @@ def study(name: str) -> Params:
     return load_params(known()[name])
 
 
-def bare(method: MethodBase, batch: Batch) -> Callable[[], None]:
+def bare(method: MethodBase, batch: Batch, runtime: Runtime) -> Callable[[], None]:
     """Every pass of a network in a step of STPG, forward and back, and nothing else."""
     students = list(method.students().values())
 
     def step() -> None:
+        with runtime.autocast():
+            passes()
+
+    def passes() -> None:
         with torch.no_grad():
             for teacher in (method.gen_teacher, method.pro_teacher):
                 teacher(batch.image_u)
@@ -96,6 +100,7 @@ def bare(method: MethodBase, batch: Batch) -> Callable[[], None]:
                     outputs.append(student.project(output))
         method.zero_grad(set_to_none=True)
         torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+        outputs[0][0, 0, 0, 0].item()  # a GPU is waited for
 
     return step
 
@@ -114,7 +119,7 @@ def step_by_bare(params: Params, recipe: RecipeConfig, runtime: Runtime, rounds:
     batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
     batch = batch.to(runtime.device, runtime.memory_format)
     taken = in_turns(
-        {"step": stepper_of(method, batch, runtime), "bare": bare(method, batch)}, rounds
+        {"step": stepper_of(method, batch, runtime), "bare": bare(method, batch, runtime)}, rounds
     )
     size = f"{recipe.network.trunk}, {recipe.crop[0]} x {recipe.crop[1]}, batch {recipe.batch}"
     return [size, *map(seconds, taken.values()), ratios(taken["step"], taken["bare"])]

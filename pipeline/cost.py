@@ -3,7 +3,9 @@
 A step is taken without pretrained weights, on random images that are smaller and fewer than the
 recipe's: floating-point operations, and what is kept for the backward pass, grow with their pixels.
 All parts of a method are at work in it, so that a training costs no more than is said, but for what
-happens between steps: ST++ labels whole images anew.
+happens between steps: ST++ labels whole images anew. A plain ViT, whose attention grows faster
+than its images, is tried at the recipe's crop. A batch in parts (`accumulate`) holds one part at a
+time; what activation checkpointing and half precision on this machine change is not counted.
 
 On this machine a step is timed. For another device its time is the operations by 30 % of the peak
 that its maker states, which is an assumption until a training has run there.
@@ -18,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.artifacts import Paths, sha256_of
@@ -25,6 +28,7 @@ from pipeline.batch import Batch
 from pipeline.config import Params, RecipeConfig
 from pipeline.jobs import method_config
 from pipeline.methods.base import MethodBase, build, setting_of
+from pipeline.models.backbone import is_plain_vit
 from pipeline.runtime import Runtime
 from pipeline.seeding import seed_global
 
@@ -100,19 +104,23 @@ def cost_of(key: str, params: Params, runtime: Runtime, device: Device | None) -
     prepare(method, batch)
     half = device is not None and params.train.precision != "fp32"
     scale = recipe.batch * math.prod(recipe.crop) / (small.batch * math.prod(small.crop))
+    at_once = scale / recipe.accumulate
     flops, kept = counted(method, batch, half)
     seconds = (
         scale * timed(method, batch) if device is None else scale * flops / (USED * device.peak)
     )
     state = 4 * held(method, 3 if recipe.optimizer == "adamw" else 2)
-    return Cost(trained(method), scale * flops, (state + scale * kept) / GIB, seconds)
+    return Cost(trained(method), scale * flops, (state + at_once * kept) / GIB, seconds)
 
 
 def tried(recipe: RecipeConfig) -> RecipeConfig:
-    """The recipe with a small crop and batch, and without pretrained weights."""
-    crop = tuple(min(side, max(SMALLEST, side // SHRUNK // 8 * 8)) for side in recipe.crop)
+    """The recipe with a small crop and batch, in one part, and without pretrained weights."""
     network = replace(recipe.network, weights="none")
-    return replace(recipe, crop=crop, batch=min(FEWEST, recipe.batch), network=network)
+    few = replace(recipe, batch=min(FEWEST, recipe.batch), accumulate=1, network=network)
+    if is_plain_vit(network.trunk):
+        return few
+    crop = tuple(min(side, max(SMALLEST, side // SHRUNK // 8 * 8)) for side in recipe.crop)
+    return replace(few, crop=crop)
 
 
 def random_batch(crop: tuple[int, int], num: int, num_classes: int, method: MethodBase) -> Batch:
@@ -155,6 +163,7 @@ def counted(method: MethodBase, batch: Batch, half: bool) -> tuple[float, int]:
     kind = batch.image_l.device.type
     with (
         FlopCounterMode(display=False) as counter,
+        sdpa_kernel(SDPBackend.MATH),  # whose products are counted
         torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
     ):
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):

@@ -7,6 +7,7 @@ that its script reaches. They are found without importing anything, by walking s
 import ast
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from pipeline.artifacts import ROOT
@@ -45,12 +46,20 @@ def fingerprint(modules: Iterable[str], root: Path = ROOT) -> dict[str, str]:
         path = source_file(name, root)
         if name in found or path is None:
             continue
-        tree = ast.parse(path.read_text(), filename=str(path))
-        waiting += imported(tree)
+        digest, names = read(path.read_text(), str(path))
+        waiting += names
         if package := name.rpartition(".")[0]:
             waiting.append(package)
-        found[name] = hashlib.sha256(canonical(tree).encode()).hexdigest()[:16]
+        found[name] = digest
     return dict(sorted(found.items()))
+
+
+@cache
+def read(text: str, filename: str) -> tuple[str, list[str]]:
+    """The hash of a module's syntax, and what it imports."""
+    tree = ast.parse(text, filename=filename)
+    names = imported(tree)
+    return hashlib.sha256(canonical(tree).encode()).hexdigest()[:16], names
 
 
 def source_file(module: str, root: Path) -> Path | None:

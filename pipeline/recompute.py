@@ -17,15 +17,15 @@ def recompute(block: nn.Module) -> None:
     block.forward = partial(_forward, block, block.forward)
 
 
-def _forward(block: nn.Module, usual: Callable[..., Any], *inputs: Any) -> Any:
+def _forward(block: nn.Module, usual: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
     if not torch.is_grad_enabled():
-        return usual(*inputs)
+        return usual(*inputs, **named)
     shared = processes.sharing()
 
     def contexts() -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
         return contextlib.nullcontext(), _again(block, shared)
 
-    return checkpoint(usual, *inputs, use_reentrant=False, context_fn=contexts)
+    return checkpoint(usual, *inputs, use_reentrant=False, context_fn=contexts, **named)
 
 
 @contextlib.contextmanager

@@ -67,21 +67,24 @@ def set_up(config: TrainConfig) -> Runtime:
     """Picks the device and fixes its settings.
 
     It is the least taken of those that `$STPG_DEVICE` names (`cuda:0,cuda:1`; `cuda` is every GPU),
-    or of what is found: CUDA, MPS, CPU.
+    or of what is found: CUDA, MPS, CPU. Of several processes each takes the one at its place.
 
     On the CPU results are bit-equal from run to run with the same number of threads. CUDA sums
     some gradients in no fixed order, so its results differ in the last digits.
+
+    Raises:
+      ConfigError: a device that this machine has not, or fewer than there are processes.
     """
     torch.set_num_threads(config.threads)
     names = (os.environ.get("STPG_DEVICE") or detect()).split(",")
     one_of_several = processes.started_by_torchrun()
-    if names == ["cuda"] and one_of_several:
-        names = [f"cuda:{os.environ['LOCAL_RANK']}"]
-    elif names == ["cuda"]:
+    if names == ["cuda"]:
         names = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or names
+    if one_of_several and names != ["cpu"]:
+        names = [own_of(names, int(os.environ["LOCAL_RANK"]))]
     device = claimed(tuple(map(usable_device, names)))
     cuda = device.type == "cuda"
-    if cuda and one_of_several:
+    if cuda:
         torch.cuda.set_device(device)
     processes.join(device)
     if cuda:
@@ -96,13 +99,23 @@ def set_up(config: TrainConfig) -> Runtime:
     return Runtime(device, dtype, config.channels_last and device.type != "mps")
 
 
+def own_of(names: list[str], place: int) -> str:
+    """The device of the process at a place among those of one machine."""
+    if place >= len(names):
+        raise ConfigError(
+            f"$STPG_DEVICE: {', '.join(names)} for process {place + 1} of this machine; expected "
+            "a device for each: lower runtime.processes, or name more"
+        )
+    return names[place]
+
+
 @cache
 def claimed(devices: tuple[torch.device, ...]) -> torch.device:
     """The one that fewest processes of this user have claimed; this one has, until it ends.
 
     So runs that start side by side, as jobs of `dvc queue` do, take a GPU each.
     """
-    if len(devices) == 1:
+    if len(devices) == 1 and devices[0].type != "cuda":
         return devices[0]
     folder = Path(tempfile.gettempdir()) / f"stpg-devices-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

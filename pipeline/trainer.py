@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline import processes
 from pipeline.artifacts import write_arrays, write_json, write_text, writing_to
@@ -22,7 +22,6 @@ from pipeline.data.base import Prepared
 from pipeline.data.splits import Split
 from pipeline.loader import StepDataset, WholeImages, batches, unlabeled_ids
 from pipeline.methods.base import MethodBase, build, setting_of
-from pipeline.models.backbone import Trunk
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.progress import progress
 from pipeline.recompute import recompute
@@ -118,20 +117,45 @@ def check_divides(number: int, recipe: RecipeConfig) -> None:
     """Raises ConfigError unless so many processes can share out what passes at once."""
     if (passed := recipe.batch // recipe.accumulate) % number:
         raise ConfigError(
-            f"runtime.processes: {number}; expected a divisor of {passed}, the images of the "
-            "recipe's batch that pass at once"
+            f"runtime.processes: {number}; expected a divisor of {passed}, the labelled images "
+            f"that pass at once (batch {recipe.batch}, accumulate {recipe.accumulate}): change one"
         )
 
 
+def networks_of(method: MethodBase) -> list[DeepLabV3Plus]:
+    """Its segmentation networks, but for decoders alone."""
+    return [m for m in method.modules() if isinstance(m, DeepLabV3Plus) and hasattr(m, "trunk")]
+
+
+def check_crop(recipe: RecipeConfig, networks: list[DeepLabV3Plus]) -> None:
+    """Raises ConfigError unless crops are whole patches, so that features lie where pixels do."""
+    for network in networks:
+        if any(side % network.multiple for side in recipe.crop):
+            raise ConfigError(
+                f"recipes: crop {list(recipe.crop)} on {recipe.network.trunk}; expected multiples "
+                f"of {network.multiple}, its patch"
+            )
+
+
 def method_of(job: Job, runtime: Runtime) -> MethodBase:
-    """The method as it begins, on its device, its networks as `train` and `runtime` say."""
+    """The method as it begins, on its device, its networks as `train` and `runtime` say.
+
+    Raises:
+      ConfigError: the crop does not fit the trunk, or several processes would compile.
+    """
+    if job.train.compile and processes.world() > 1:
+        raise ConfigError(
+            f"train.compile: true in {processes.world()} processes; expected false: they do not "
+            "work together"
+        )
     seed_global(job.seed, "build")
     num_unlabeled = len(unlabeled_ids(job.split))
     setting = setting_of(job.recipe, len(job.data.classes), job.seed, num_unlabeled)
     method = build(job.method, job.method_config, setting)
     method.to(runtime.device, memory_format=runtime.memory_format).train()
     method = processes.with_joint_norms(method, runtime.device)
-    for network in (m for m in method.modules() if isinstance(m, DeepLabV3Plus)):
+    check_crop(job.recipe, networks_of(method))
+    for network in networks_of(method):
         if job.runtime.activation_checkpointing:
             for block in network.blocks():
                 recompute(block)
@@ -144,8 +168,9 @@ def optimizer_of(job: Job, method: MethodBase) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW, whose first beta is the momentum."""
     groups, lr = method.param_groups(job.train.weight_decay), job.recipe.lr
     if job.recipe.trunk_lr != 1:
-        for trunk in (module for module in method.modules() if isinstance(module, Trunk)):
-            groups = with_own_rate(groups, trunk, job.recipe.trunk_lr)
+        networks = (network for network in networks_of(method) if network.pretrained)
+        trunks = nn.ModuleList(network.trunk for network in networks)
+        groups = with_own_rate(groups, trunks, job.recipe.trunk_lr)
     momentum = job.train.momentum
     if job.recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), foreach=True)

@@ -39,7 +39,8 @@ def main() -> None:
     if device is not None and most > device.memory:
         print(
             f"{most:.1f} GiB are more than the {device.memory:g} of {arguments.device}: lower "
-            "recipes.*.batch or crop"
+            "recipes.*.batch or crop, raise recipes.*.accumulate, or set "
+            "runtime.activation_checkpointing"
         )
 
 

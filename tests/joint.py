@@ -21,12 +21,17 @@ def train(
     """Trains, and leaves the method's state, of each process in a file of its own.
 
     Args:
+      method: its name, then what else is asked for: `+parts` (a batch in two parts), `+again`
+        (activation checkpointing).
       stop_at: the step in which the last process gets a SIGTERM.
       kill_at: the step in which the last process is killed.
     """
     runtime = set_up(TrainConfig(threads=1))
-    job = make_job(folder, Prepared.open(data), method=method, steps=steps, every=2)
-    job = replace(job, train=replace(job.train, log_every=1), recipe=replace(job.recipe, batch=4))
+    name, *options = method.split("+")
+    job = make_job(folder, Prepared.open(data), method=name, steps=steps, every=2)
+    recipe = replace(job.recipe, batch=4, accumulate=2 if "parts" in options else 1)
+    again = replace(job.runtime, activation_checkpointing="again" in options)
+    job = replace(job, train=replace(job.train, log_every=1), recipe=recipe, runtime=again)
     last = processes.rank() == processes.world() - 1
     built, build, update = [], trainer.build, trainer.Learner.update
 

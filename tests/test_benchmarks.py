@@ -65,7 +65,7 @@ def test_bare_passes_are_those_of_a_step():
                 lambda _, x, name=name: shown.setdefault(name, []).append(tuple(x[0].shape))
             )
     counts = []
-    for step in (bare(method, batch), stepper_of(method, batch, runtime)):
+    for step in (bare(method, batch, runtime), stepper_of(method, batch, runtime)):
         shown.clear()
         step()
         counts.append({name: sorted(sizes) for name, sizes in shown.items()})

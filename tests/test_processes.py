@@ -14,6 +14,8 @@ from tests.joint import train
 from tests.prepared import make_prepared
 
 STEPS = 8
+FEW = 5
+"""Steps of each method: all of its parts are at work in the last two."""
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +58,8 @@ def same_training(first, second):
 
 # All but one in float64: PseudoSeg's attention is in float32, whatever it is given.
 ALL = [
-    name if name == "stpg" else pytest.param(name, marks=pytest.mark.slow)
-    for name in available()
+    name if name.startswith("stpg") else pytest.param(name, marks=pytest.mark.slow)
+    for name in ("stpg+parts", "stpg+again", *available())
     if name != "pseudoseg"
 ]
 
@@ -71,13 +73,13 @@ def trained_by_two(request, data, tmp_path_factory):
         for item in request.session.items
         if item.path == request.path and hasattr(item, "callspec")
     }
-    two(data, folder, ",".join(sorted(names)), STEPS)
+    two(data, folder, ",".join(sorted(names)), FEW)
     return folder
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_two_processes_train_as_one_with_the_whole_batch(name, data, trained_by_two, tmp_path):
-    train(data, tmp_path, name, STEPS)
+    train(data, tmp_path, name, FEW)
     same_training(trained_by_two / name, tmp_path)
 
 

@@ -61,11 +61,29 @@ def test_less_waits_for_the_backward_pass(tmp_path, data, runtime):
         ("resnet18", 5, 8),
         ("tf_efficientnet_lite0", 3, 5),
         ("convnext_atto", 4, 15),
+        ("test_vit", 4, 7),
     ],
 )
 def test_the_blocks_of_a_trunk_are_found(trunk, stages, number):
-    config = replace(NETWORK, trunk=trunk, trunk_stages=stages, low_level_stride=4)
+    stride = 16 if trunk == "test_vit" else 4
+    config = replace(NETWORK, trunk=trunk, trunk_stages=stages, low_level_stride=stride)
     assert len(DeepLabV3Plus(config, 3).trunk.blocks()) == number
+
+
+@pytest.mark.parametrize("trunk", ["test_vit", "vit_small_patch16_dinov3"])
+def test_blocks_of_plain_vits_are_recomputed(trunk):
+    config = replace(NETWORK, trunk=trunk, trunk_stages=3, low_level_stride=16)
+    network = DeepLabV3Plus(config, 3)
+    image = torch.rand(2, 3, 32, 32)
+    gradients = []
+    for again in (False, True):
+        for block in network.blocks() if again else ():
+            recompute(block)
+        network.zero_grad()
+        torch.manual_seed(0)
+        network(image).logits.square().mean().backward()
+        gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 def test_a_norm_counts_a_batch_once_and_dropout_draws_once():

@@ -100,11 +100,14 @@ def process_with_a_device(monkeypatch, folder):
 
     monkeypatch.setenv("STPG_DEVICE", "cpu:0,cpu:1")
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    process = get_context("fork").Process(target=claim)
+    process = get_context("fork").Process(target=claim, daemon=True)
     process.start()
-    yield ours.recv()
-    ours.send("end")
-    process.join()
+    try:
+        assert ours.poll(timeout=60)
+        yield ours.recv()
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_processes_side_by_side_take_the_device_that_fewest_have(monkeypatch, tmp_path):
@@ -116,6 +119,20 @@ def test_processes_side_by_side_take_the_device_that_fewest_have(monkeypatch, tm
             assert [first, second, third] == ["cpu:0", "cpu:1", "cpu:0"]
         with another() as fourth:  # the second one's is free again
             assert fourth == "cpu:1"
+
+
+def test_of_several_processes_each_takes_the_device_at_its_place(monkeypatch):
+    monkeypatch.setattr(runtime.processes, "started_by_torchrun", lambda: True)
+    monkeypatch.setattr(runtime.processes, "join", lambda device: None)
+    monkeypatch.setenv("STPG_DEVICE", "cpu:0,cpu:1")
+    found = []
+    for place in ("1", "0"):
+        monkeypatch.setenv("LOCAL_RANK", place)
+        found.append(str(set_up(TrainConfig(threads=1)).device))
+    assert found == ["cpu:1", "cpu:0"]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match=r"cpu:0, cpu:1 for process 3 of this machine; expected"):
+        set_up(TrainConfig(threads=1))
 
 
 def test_a_process_keeps_its_device(monkeypatch, tmp_path):

@@ -2,7 +2,6 @@ import json
 import os
 import signal
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ import torch
 from pipeline import trainer
 from pipeline.batch import Views
 from pipeline.checkpoint import load
-from pipeline.config import RecipeConfig, RuntimeConfig, TrainConfig
+from pipeline.config import ConfigError, RecipeConfig, RuntimeConfig, TrainConfig
 from pipeline.data.splits import Split
+from pipeline.memory import FeatureBank
 from pipeline.methods import base
 from pipeline.metrics import CONFIDENCE_BINS
 from pipeline.runtime import set_up
@@ -107,6 +107,21 @@ def test_trunks_may_learn_more_slowly(data, runtime, tmp_path):
     assert {name: scales[id(p)] for name, p in trained.items()} == {
         name: 0.25 if ".trunk." in name else 1.0 for name in trained
     }
+
+
+def test_crops_are_of_whole_patches(data, runtime, tmp_path):
+    job = make_job(tmp_path, data, method="supervised")
+    network = replace(NETWORK, trunk="test_vit", trunk_stages=4, low_level_stride=16)
+    job = replace(job, recipe=replace(job.recipe, crop=(32, 40), network=network))
+    with pytest.raises(ConfigError, match=r"crop \[32, 40\] on test_vit; expected multiples of 16"):
+        trainer.method_of(job, runtime)
+
+
+def test_a_compiled_training_is_of_one_process(data, runtime, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer.processes, "world", lambda: 2)
+    job = make_job(tmp_path, data)
+    with pytest.raises(ConfigError, match=r"^train\.compile: true in 2 processes; expected false"):
+        trainer.method_of(replace(job, train=replace(job.train, compile=True)), runtime)
 
 
 def test_a_method_is_told_before_each_step_and_given_the_unlabelled_images(
@@ -346,11 +361,18 @@ def test_parts_of_a_batch_add_up_to_its_gradient(tmp_path, data, runtime, monkey
     assert lines[1] == pytest.approx(lines[0])
 
 
-def test_stpg_learns_from_parts_and_its_bank_takes_those_of_all(tmp_path, data, runtime):
+def test_the_bank_of_stpg_takes_from_every_part(tmp_path, data, runtime, monkeypatch):
+    pushed, usual = [], FeatureBank.push
+
+    def push(self, feature, label):
+        pushed.append(len(label))
+        usual(self, feature, label)
+
+    monkeypatch.setattr(FeatureBank, "push", push)
     job = make_job(tmp_path, data, steps=4)
     train(replace(job, recipe=replace(job.recipe, batch=4, accumulate=2)), runtime)
-    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
-    assert last["loss_similarity"] > 0
+    assert len(pushed) == 2 * 3  # from the second step on, as bank_from says
+    assert all(pushed)
 
 
 def test_float16_scales_the_loss_and_resumes_in_the_same_bits(tmp_path, data, monkeypatch):
@@ -371,7 +393,12 @@ def test_a_compiled_training_has_the_losses_of_one_that_is_not(
     tmp_path, data, runtime, monkeypatch
 ):
     # Traced as always; kernels are left to torch, whose compiler takes a minute for them.
-    traced = partial(torch.compile, backend="aot_eager")
+    calls, usual = [], torch.compile
+
+    def traced(function):
+        compiled = usual(function, backend="aot_eager")
+        return lambda *inputs: (calls.append(function), compiled(*inputs))[1]
+
     monkeypatch.setattr(trainer.torch, "compile", traced)
     for name, compiled in (("eager", False), ("compiled", True)):
         job = make_job(tmp_path / name, data, method="supervised", steps=4)
@@ -381,3 +408,4 @@ def test_a_compiled_training_has_the_losses_of_one_that_is_not(
         for name in ("eager", "compiled")
     )
     assert compiled == pytest.approx(eager, rel=1e-3)
+    assert len(calls) == 4

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.precision import wide
+
 
 def uniform_noise(feature_NDHW: Tensor, generator: torch.Generator, *, reach: float) -> Tensor:
     """Each value times a factor in 1 +- `reach`, the same for every image (CCT's F-Noise)."""
@@ -92,11 +94,14 @@ def adversarial_noise(
     Returns:
       [N, D, h, w], without graph.
     """
+    # In half precision a probe that short would be lost, and so would its gradient.
+    feature_NDHW = wide(feature_NDHW)
     noise = torch.randn(feature_NDHW.shape, generator=generator).to(feature_NDHW)
     noise = (probe * unit_of(noise)).requires_grad_()
-    with torch.no_grad():
+    full = torch.autocast(feature_NDHW.device.type, enabled=False)
+    with full, torch.no_grad():
         target_NCHW = predict(feature_NDHW).float().softmax(dim=1)
-    with torch.enable_grad():
+    with full, torch.enable_grad():
         log_prob = predict(feature_NDHW.detach() + noise).float().log_softmax(dim=1)
         divergence = F.kl_div(log_prob, target_NCHW, reduction="batchmean")
         (gradient,) = torch.autograd.grad(divergence, noise)

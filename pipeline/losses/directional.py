@@ -31,7 +31,8 @@ def directional_contrast(
     """
     feature_PD, target_PD = unit(feature_PD), unit(target_PD.detach())
     positive_P = (feature_PD * target_PD).sum(dim=1) / tau
-    against_PM = feature_PD @ unit(negative_MD.detach()).T / tau
+    with torch.autocast(feature_PD.device.type, enabled=False):
+        against_PM = feature_PD @ unit(negative_MD.detach()).T / tau
     counted_PM = (negative_label_M != label_P[:, None]) & (negative_label_M != 255)
     against_PM = against_PM.masked_fill(~counted_PM, -torch.inf)
     everything_P = torch.cat([positive_P[:, None], against_PM], dim=1).logsumexp(dim=1)

@@ -47,7 +47,7 @@ def setting_of(recipe: RecipeConfig, num_classes: int, seed: int, num_unlabeled:
         loss = partial(
             ohem_cross_entropy,
             threshold=recipe.ohem_threshold,
-            min_kept=recipe.ohem_min_kept * recipe.batch,
+            min_kept=recipe.ohem_min_kept * (recipe.batch // recipe.accumulate),
         )
     networks = NetworkFactory(recipe.network, num_classes, seed)
     return Setting(networks, loss, recipe.unsupervised_from, num_unlabeled)

@@ -9,6 +9,7 @@ projection head is that of STPG (there: two 1x1 convolutions); of the pixels tha
 `queries` do in a step.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,7 +28,8 @@ from pipeline.models.deeplab import Output, Projected
 from pipeline.unlabeled import accuracy
 
 GRID = 8
-"""Windows begin and end at multiples of this many pixels, so that feature cells coincide."""
+"""Windows begin and end at multiples of this many pixels and of the features' stride, so that
+feature cells coincide."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Method(Consistency):
         student = Projected(networks.network("student"), head, "decoder")
         self.students = nn.ModuleDict({"student": student})
         self.align_corners = networks.config.align_corners
+        self.stride = networks.config.low_level_stride
         shape = (config.steps_kept, 2 * config.negatives)
         self.register_buffer("kept_SMD", torch.zeros(*shape, config.dim))
         self.register_buffer("kept_label_SM", torch.full(shape, IGNORE_INDEX))
@@ -92,18 +95,19 @@ class Method(Consistency):
 
     def observe(self, batch: Batch, progress: float) -> Seen:
         """Two windows, each of its own strong view."""
+        grid = math.lcm(GRID, self.stride)
         height, width = (
-            max(GRID, int(self.config.window * side) // GRID * GRID)
+            max(grid, int(self.config.window * side) // grid * grid)
             for side in batch.image_u.shape[-2:]
         )
         draw = batch.stream("windows")
         u = torch.rand(4, generator=draw, dtype=torch.float64).tolist()
         room = [
-            (side - size) // GRID + 1
+            (side - size) // grid + 1
             for side, size in zip(batch.image_u.shape[-2:], (height, width), strict=True)
         ]
         corners = tuple(
-            tuple(int(u[2 * i + k] * room[k]) * GRID for k in range(2)) for i in range(2)
+            tuple(int(u[2 * i + k] * room[k]) * grid for k in range(2)) for i in range(2)
         )
         images = tuple(
             view[..., top : top + height, left : left + width].contiguous()
@@ -120,7 +124,7 @@ class Method(Consistency):
         self.observed = self.negatives(cells, windows)
         negative_MD = torch.cat([self.kept_SMD.flatten(0, 1), self.observed[0]])
         label_M = torch.cat([self.kept_label_SM.flatten(), self.observed[1]])
-        overlaps = self.overlaps(cells, windows, both)
+        overlaps = self.overlaps(cells, windows)
         terms = {}
         for i, (mine, other) in enumerate((overlaps, overlaps[::-1])):
             learns = surer(mine.confidence, other.confidence, threshold=config.threshold)
@@ -171,11 +175,9 @@ class Method(Consistency):
             labels.append(label[index])
         return torch.cat(features), torch.cat(labels)
 
-    def overlaps(
-        self, cells: list["Cells"], windows: Windows, outputs: list[Output]
-    ) -> list["Cells"]:
+    def overlaps(self, cells: list["Cells"], windows: Windows) -> list["Cells"]:
         """The cells that both views have, flat and in the same order."""
-        stride = windows.height // outputs[0].decoder.shape[-2]
+        stride = self.stride
         first, second = windows.corners
         size = [
             (side - abs(a - b)) // stride

@@ -23,6 +23,7 @@ from pipeline.losses.flaw import flaw_target, less_flawed, readable
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.flaw import FlawDetector
+from pipeline.precision import wide
 from pipeline.ramps import sigmoid_ramp
 from pipeline.seeding import drawn_from
 from pipeline.teaching import OTHER, frozen, with_own_rate
@@ -106,7 +107,7 @@ class Method(Consistency):
             terms[f"unsupervised_{name}"] = (
                 config.lambda_dc * both.ramp / self.num_classes * distance
             )
-            corrected = (flaws[name].square() * bad * both.valid).sum()
+            corrected = (wide(flaws[name]).square() * bad * both.valid).sum()
             terms[f"unsupervised_{name}_flaws"] = (
                 config.lambda_fc * corrected / both.valid.sum().clamp(min=1)
             )

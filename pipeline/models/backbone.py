@@ -12,6 +12,7 @@ from typing import NamedTuple
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from pipeline.artifacts import sources
@@ -47,23 +48,20 @@ class Trunk(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        plain = timm.models.is_model_in_modules(
-            timm.models.split_model_name_tag(config.trunk)[0], PLAIN
-        )
+        plain = is_plain_vit(config.trunk)
         try:
             if plain:
-                more = {"dynamic_img_size": True}
-                stages = quarters(config.trunk)[: config.trunk_stages]
+                vit = timm.create_model(config.trunk, dynamic_img_size=True)
+                stages = quarters(len(vit.blocks))[: config.trunk_stages]
+                self.body = FeatureGetterNet(vit, out_indices=stages, norm=True)
             else:
-                more = {"output_stride": config.output_stride}
-                stages = tuple(range(config.trunk_stages))
-            self.body = timm.create_model(
-                config.trunk,
-                features_only=True,
-                feature_cls="getter",  # timm's own for EfficientNets computes every stage
-                out_indices=stages,
-                **more,
-            )
+                self.body = timm.create_model(
+                    config.trunk,
+                    features_only=True,
+                    feature_cls="getter",  # timm's own for EfficientNets computes every stage
+                    output_stride=config.output_stride,
+                    out_indices=tuple(range(config.trunk_stages)),
+                )
         except Exception as error:  # timm raises a dozen kinds
             near = difflib.get_close_matches(config.trunk.partition(".")[0], timm.list_models())
             raise ConfigError(
@@ -81,7 +79,7 @@ class Trunk(nn.Module):
         """Images are padded to multiples of it."""
         channels = self.body.feature_info.channels()
         self.low_level_channels, self.out_channels = channels[self.low_level], channels[-1]
-        pretrained = self.body.pretrained_cfg
+        pretrained = self.body.model.pretrained_cfg
         for name in ("mean", "std"):
             values = torch.tensor(pretrained[name]).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -96,7 +94,7 @@ class Trunk(nn.Module):
         return Maps(maps[self.low_level], maps[-1])
 
     def maps(self, image_NCHW: Tensor) -> list[Tensor]:
-        """What every stage gives, of all images in this process."""
+        """[N, D, h, w] of every stage, of all images in this process; a ViT's are normalised."""
         image_NCHW = (image_NCHW - self.mean) / self.std
         if self.multiple > 1:
             height, width = (-side % self.multiple for side in image_NCHW.shape[-2:])
@@ -115,10 +113,13 @@ class Trunk(nn.Module):
         ]
 
 
-def quarters(trunk: str) -> tuple[int, ...]:
-    """The last block of each quarter of a plain ViT."""
-    with torch.device("meta"):
-        depth = len(timm.create_model(trunk).blocks)
+def is_plain_vit(trunk: str) -> bool:
+    """Whether all of the trunk's features have one stride."""
+    return timm.models.is_model_in_modules(timm.models.split_model_name_tag(trunk)[0], PLAIN)
+
+
+def quarters(depth: int) -> tuple[int, ...]:
+    """The last block of each quarter of so many."""
     return tuple(-(-depth * k // 4) - 1 for k in range(1, 5))
 
 

@@ -35,6 +35,8 @@ class DeepLabV3Plus(nn.Module):
     def __init__(self, config: NetworkConfig, num_classes: int) -> None:
         super().__init__()
         self.trunk = Trunk(config)
+        self.pretrained = True
+        """Whether all of the trunk is, if any of it."""
         self.multiple = self.trunk.multiple
         width, low, out = config.decoder_channels, config.low_level_channels, config.aspp_channels
         self.aspp = ASPP(self.trunk.out_channels, config.aspp_rates, out)
@@ -59,8 +61,7 @@ class DeepLabV3Plus(nn.Module):
 
     def blocks(self) -> list[nn.Module]:
         """Parts between whose ends a network's memory lies: of the trunk, and what follows it."""
-        trunk = getattr(self, "trunk", None)  # ELN's decoders have none
-        return [*(trunk.blocks() if trunk else ()), self.aspp, self.decoder]
+        return [*self.trunk.blocks(), self.aspp, self.decoder]
 
     def decode(self, low: Tensor, high: Tensor, size: torch.Size) -> Output:
         """What follows the trunk; `size` is the image's."""

@@ -26,6 +26,7 @@ class ErrorLocalizer(nn.Module):
         super().__init__()
         self.network = network
         widen(network.trunk.body, 3 + 1 + num_classes)
+        network.pretrained = False
 
     def forward(self, image_N3HW: Tensor, logits_NCHW: Tensor, *, dropout: bool = True) -> Tensor:
         """Logits [N, H, W] of "this pixel is right"; the prediction gets no gradient.

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from pipeline.precision import wide
+
 
 class ScoreAttention(nn.Module):
     """Logits of maps that show classes, with the help of features.
@@ -38,7 +40,8 @@ class ScoreAttention(nn.Module):
         """
         feature_NDHW, score_NCHW = feature_NDHW.detach(), score_NCHW.detach()
         query_NDP, key_NDP = (of(feature_NDHW).flatten(2) for of in (self.query, self.key))
-        agreement_NPP = query_NDP.mT @ key_NDP / math.sqrt(query_NDP.shape[1])
+        with torch.autocast(feature_NDHW.device.type, enabled=False):  # float16 could overflow
+            agreement_NPP = wide(query_NDP).mT @ wide(key_NDP) / math.sqrt(query_NDP.shape[1])
         valid_NP = valid_NHW.flatten(1)
         both_NPP = valid_NP[:, :, None] & valid_NP[:, None]
         # Finite, so that a place without a valid one gives no nan.

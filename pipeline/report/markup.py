@@ -50,6 +50,7 @@ img { display: block; max-width: 100%; height: auto; }
 figcaption { margin-top: .5rem; font-size: .9375rem; }
 @media (max-width: 600px) {
   tbody th { white-space: normal; min-width: 8rem; }
+  .scroll img { max-width: none; width: 40rem; }
   ul { padding-left: 1.25rem; }
 }
 @media print {
@@ -142,7 +143,11 @@ class Html:
             f'<img src="data:image/webp;base64,{data}" width="{width}" height="{height}" '
             f'alt="{html.escape(plain)}">'
         )
-        return f"<figure>\n{image}\n<figcaption>{caption}</figcaption>\n</figure>"
+        scrolled = (
+            '<div class="scroll" role="region" tabindex="0" '
+            f'aria-label="{html.escape(file)}">{image}</div>'
+        )
+        return f"<figure>\n{scrolled}\n<figcaption>{caption}</figcaption>\n</figure>"
 
     def whole(self, plain: str, blocks: Iterable[str]) -> str:
         """The file; `plain` is its title."""

@@ -69,19 +69,11 @@ class Results:
 
     def overview(self) -> pd.DataFrame:
         """One row a run: what it is, its number of seeds, mean and deviation of mIoU in percent."""
-        by = ["run", "method", "dataset", "split", "labeled"]
-        percent = self.seeds.assign(miou=100 * self.seeds["miou"])
-        table = percent.groupby(by)["miou"].agg(["count", "mean", "std"]).reset_index()
-        table = table.rename(columns={"count": "seeds", "mean": "miou", "std": "miou_sd"})
-        return table.round({"miou": 2, "miou_sd": 2})
+        return over_seeds(self.seeds, ["run", "method", "dataset", "split", "labeled"], "miou")
 
     def classes_overview(self) -> pd.DataFrame:
         """One row a run and class: number of seeds, mean and deviation of the IoU in percent."""
-        percent = self.classes.assign(iou=100 * self.classes["iou"])
-        grouped = percent.groupby(["run", "class"], sort=False)["iou"]
-        table = grouped.agg(["count", "mean", "std"]).reset_index()
-        table = table.rename(columns={"count": "seeds", "mean": "iou", "std": "iou_sd"})
-        return table.round({"iou": 2, "iou_sd": 2})
+        return over_seeds(self.classes, ["run", "class"], "iou")
 
     def calibration(self, run: str) -> np.ndarray:
         """Float64 [S, 3, B] of a run: see `pipeline.metrics.calibration`."""
@@ -162,6 +154,14 @@ class Examined:
         """One row a logged step; vectors by class or confidence are lists."""
         lines = (self.folder / "log.jsonl").read_text().splitlines()
         return pd.DataFrame([json.loads(line) for line in lines])
+
+
+def over_seeds(table: pd.DataFrame, by: list[str], name: str) -> pd.DataFrame:
+    """Number of seeds, mean and deviation in percent of a fraction, of each `by` as they come."""
+    grouped = (100 * table[name]).groupby([table[key] for key in by], sort=False)
+    found = grouped.agg(["count", "mean", "std"]).reset_index()
+    found = found.rename(columns={"count": "seeds", "mean": name, "std": f"{name}_sd"})
+    return found.round({name: 2, f"{name}_sd": 2})
 
 
 def mean_and_deviation(values: pd.Series) -> str:

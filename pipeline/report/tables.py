@@ -26,7 +26,7 @@ PUBLISHED = " published"
 STEP = "step"
 STEP_COST = (
     "Step: cost of a training step by that of the supervised baseline, measured by "
-    "`python -m benchmarks.steps`."
+    "benchmarks/steps.py."
 )
 LATEX = {symbol: f"\\{symbol}" for symbol in "%&#_${}"} | {
     "\\": r"\textbackslash{}",

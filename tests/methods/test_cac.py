@@ -5,6 +5,7 @@ import torch
 
 from pipeline.config import ConfigError
 from pipeline.methods import base
+from pipeline.methods.cac import Cells
 from pipeline.unlabeled import forward_each
 from tests.methods.test_contract import make, make_batch, run_steps
 
@@ -45,7 +46,7 @@ def test_the_overlap_pairs_the_same_pixels():
             view._replace(feature=places[:, t // 4 : t // 4 + 8, w // 4 : w // 4 + 12])
             for view, (t, w) in zip(cells, windows.corners, strict=True)
         ]
-        first, second = method.overlaps(cells, windows, outputs["student"][1:])
+        first, second = method.overlaps(cells, windows)
         assert torch.equal(first.feature, second.feature)
         (t0, w0), (t1, w1) = windows.corners
         number = 2 * (32 - abs(t0 - t1)) // 4 * ((48 - abs(w0 - w1)) // 4)
@@ -90,3 +91,24 @@ def test_at_most_so_many_pixels_learn():
 def test_windows_overlap():
     with pytest.raises(ConfigError, match=r"x\.window: 0\.3; expected 0\.5 to 1\.0"):
         base.resolve("cac", {"window": 0.3}, key="x")
+
+
+@pytest.mark.parametrize("stride", [4, 14, 16])
+def test_cells_of_both_windows_are_of_the_same_pixels(stride):
+    method = make("cac", window=0.6)
+    method.stride = stride
+    side = 14 * 16 * 2
+    for step in range(8):
+        batch = make_batch(size=(side, side), step=step)
+        windows = method.observe(batch, 0.0).target
+        assert windows.height % stride == windows.width % stride == 0
+        cells = []
+        for top, left in windows.corners:
+            assert top % stride == left % stride == 0
+            rows = torch.arange(top, top + windows.height, stride)
+            columns = torch.arange(left, left + windows.width, stride)
+            place = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)[None]
+            cells.append(Cells(place, place[..., 0], place[..., 1]))
+        first, second = method.overlaps(cells, windows)
+        assert len(first.feature) > 0
+        assert torch.equal(first.feature, second.feature)

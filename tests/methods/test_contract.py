@@ -262,3 +262,17 @@ def test_a_runs_own_parameters_lie_over_the_methods_section_at_every_depth():
         key="x",
     )
     assert (config.lambda_u, config.contrast.tau, config.contrast.bank_size) == (0.7, 0.2, 64)
+
+
+@pytest.mark.parametrize(("batch", "parts"), [(4, 1), (8, 2)])
+def test_the_hardest_pixels_are_counted_of_the_images_that_pass_at_once(batch, parts):
+    recipe = replace(
+        RECIPE, batch=batch, accumulate=parts, labeled_loss="ohem", ohem_min_kept=5,
+        ohem_threshold=0.0,
+    )  # fmt: skip
+    logits = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    label = torch.zeros(4, 8, 8, dtype=torch.int64)
+    pixels = torch.nn.functional.cross_entropy(logits, label, reduction="none").flatten()
+    want = pixels.topk(4 * 5).values.mean()
+    got = base.setting_of(recipe, 3, 0, 0).labeled_loss(logits, label)
+    torch.testing.assert_close(got, want)

@@ -112,5 +112,6 @@ def test_queued_experiments_run_from_the_queue(project, half):
         "quarter": "0.25",
         "more": "1.5",
     }
-    assert {device_of(project, name) for name in ("quarter", "more")} <= {"cpu:0", "cpu:1"}
+    for name in ("quarter", "more"):
+        assert device_of(project, name) in ("cpu:0", "cpu:1")  # which, is for test_runtime.py
     assert project.repro() == set()

@@ -41,7 +41,8 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
     heat.set_yticks(range(num), examined.classes)
     heat.set(xlabel="Gen-Teacher predicts", ylabel="Pro-Student predicts")
     colors = darkened(examined.colors)
-    of_row_C = mismatched(confusion_CC)
+    # A prior on the diagonal can make a score less than a share of the counts alone.
+    of_row_C = np.minimum(mismatched(confusion_CC), score_C)
     bars.barh(range(num), of_row_C, color=colors, height=0.7)
     bars.barh(
         range(num), score_C - of_row_C, left=of_row_C, color=colors, height=0.7, alpha=0.5,

@@ -1,0 +1,31 @@
+"""What is in a data set, and what is wrong with it: `python -m stages.inspect NAME`.
+
+Looks at the source's folder below `$STPG_DATA`, or at data/raw where that is not there; NAME is one
+of `datasets`. Exit status 1 if `prepare` would refuse something.
+"""
+
+import importlib
+import sys
+
+from pipeline.artifacts import Paths, sources
+from pipeline.command import run_stage
+from pipeline.config import entry, load_params
+from pipeline.inspection import inspect, written
+
+
+def main(name: str) -> None:
+    """Prints counts, sizes, class frequencies, warnings and problems."""
+    params = load_params()
+    config = entry(params, "datasets", name)
+    source = importlib.import_module(f"pipeline.data.{config.source}")
+    local, raw = sources() / (config.folder or source.FOLDER), Paths(params.study).raw(name)
+    folder = local if config.source == "folder" and local.is_dir() else raw
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: run `dvc repro download@{name}`")
+    found = inspect(source.samples(folder, config), source.class_table(config, folder))
+    print(f"{name}: {folder}\n{written(found)}")
+    sys.exit(1 if found.problems else 0)
+
+
+if __name__ == "__main__":
+    run_stage(main)

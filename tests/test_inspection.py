@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.config import DatasetConfig
+from pipeline.data import folder
+from pipeline.inspection import inspect, look_of, written
+
+CONFIG = DatasetConfig("folder")
+
+
+def scene(seed, size=(40, 60)):
+    """An image with a pattern of its own."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    return Image.fromarray(coarse).resize(size[::-1], Image.Resampling.NEAREST)
+
+
+@pytest.fixture
+def local(tmp_path):
+    """Five images: `a` and `b` have masks, `c` has none, `v` and `w` validate."""
+    root = tmp_path / "mine"
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for k, name in enumerate("abcvw"):
+        scene(k).save(root / f"images/{name}.png")
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:10] = 1
+    mask[:, :6] = 255
+    for name in "abvw":
+        Image.fromarray(mask).save(root / f"masks/{name}.png")
+    (root / "classes.yaml").write_text("[ground, sky, bird]\n")
+    (root / "val.txt").write_text("v\nw\n")
+    return root
+
+
+def inspected(root):
+    return inspect(folder.samples(root, CONFIG), folder.class_table(CONFIG, root))
+
+
+def test_a_sound_folder_by_hand(local):
+    found = inspected(local)
+    assert found.images == {"train": 2, "val": 2, "unlabeled": 1}
+    assert dict(found.sizes) == {(40, 60): 5}
+    assert found.pixels["train"].tolist() == [2 * 30 * 54, 2 * 10 * 54, 0, 2 * 40 * 6]
+    assert found.shown_in["val"].tolist() == [2, 2, 0]
+    assert found.problems == []
+    assert found.warnings == ["class 'bird': no pixel in train", "class 'bird': no pixel in val"]
+    text = written(found)
+    assert "60 x 40 (5)" in text
+    assert "ground                      75.00       2    75.00       2" in text
+    assert "ignored in train: 10.00 % of pixels" in text
+    assert text.endswith("0 problems, 2 warnings")
+
+
+def test_every_problem_is_told_not_only_the_first(local):
+    Image.fromarray(np.full((40, 60), 7, np.uint8)).save(local / "masks/a.png")
+    Image.fromarray(np.zeros((40, 61), np.uint8)).save(local / "masks/b.png")
+    found = inspected(local)
+    assert len(found.problems) == 3
+    assert "a.png: label 7; expected 0 to 2" in found.problems[0]
+    assert "b.png: 61x40 pixels; expected 60x40" in found.problems[1]
+    assert found.problems[2] == "no train image with a mask; expected at least one"
+
+
+def test_what_ends_the_reading_is_told_with_what_came_before(local):
+    Image.new("RGB", (60, 40)).save(local / "masks/b.png")
+    found = inspected(local)
+    assert found.images["train"] == 1
+    assert "b.png: a mask of mode RGB" in found.problems[0]
+    assert found.problems[0].endswith("(what comes after it was not looked at)")
+
+
+def test_a_validation_image_that_trains_is_a_problem(local):
+    (local / "images/v.png").write_bytes((local / "images/a.png").read_bytes())
+    (problem,) = inspected(local).problems
+    assert "v.png: the same file as" in problem
+    assert problem.endswith("a.png, which trains; remove one")
+
+
+def test_one_that_only_looks_alike_is_warned_of(local):
+    scene(2).resize((30, 20)).save(local / "images/v.jpg")  # c, smaller and compressed
+    (local / "images/v.png").unlink()
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(local / "masks/v.png")
+    found = inspected(local)
+    alike = [warning for warning in found.warnings if "looks like" in warning]
+    assert len(alike) == 1
+    assert "v.jpg: looks like" in alike[0]
+    assert alike[0].endswith("c.png, which trains")
+    assert found.problems == []
+
+
+def test_images_that_show_nothing_are_not_alike():
+    assert look_of(Image.new("RGB", (20, 20), (90, 90, 90))) is None
+    assert look_of(scene(0)) != look_of(scene(1))
