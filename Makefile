@@ -21,10 +21,10 @@ smoke: setup ## the smoke study: every stage, a few steps; then the former study
 	trap 'python -m stages.study use $$study' EXIT; dvc repro && python -m pipeline.check
 
 test: setup ## the tests that take five minutes
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n auto
 
 test-slow: setup ## whole DVC runs and the paper's networks
-	python -m pytest -m slow
+	OMP_NUM_THREADS=1 python -m pytest -m slow -n auto --dist loadfile
 
 check: setup ## formatting, lint, import directions
 	ruff format --check .

@@ -95,7 +95,7 @@ def test_windows_overlap():
 
 @pytest.mark.parametrize("stride", [4, 14, 16])
 def test_cells_of_both_windows_are_of_the_same_pixels(stride):
-    method = make("cac", window=0.6)
+    method = make("cac", window=0.75)
     method.stride = stride
     side = 14 * 16 * 2
     for step in range(8):
