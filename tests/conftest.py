@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config import NetworkConfig
+from pipeline.config import NetworkConfig, TrainConfig
 from pipeline.data.base import Prepared
+from pipeline.runtime import Runtime, set_up
 from tests.prepared import make_prepared
 
 
@@ -29,6 +30,18 @@ def tiny_network() -> NetworkConfig:
         aspp_rates=(1, 2),
         decoder_channels=16,
     )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """What the trainings of a file learn from."""
+    return make_prepared(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture
+def runtime() -> Runtime:
+    """The CPU with one thread."""
+    return set_up(TrainConfig(threads=1))
 
 
 @pytest.fixture

@@ -4,23 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config import TrainConfig
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.recompute import recompute
-from pipeline.runtime import set_up
 from pipeline.trainer import method_of, train
-from tests.prepared import NETWORK, make_prepared
+from tests.prepared import NETWORK
 from tests.test_trainer import assert_same_training, make_job
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_prepared(tmp_path_factory.mktemp("data") / "tiny")
-
-
-@pytest.fixture
-def runtime():
-    return set_up(TrainConfig(threads=1))
 
 
 def checkpointed(job):

@@ -18,19 +18,9 @@ from pipeline.metrics import CONFIDENCE_BINS
 from pipeline.runtime import set_up
 from pipeline.trainer import Interrupted, Job, Log, polynomial_decay, train
 from tests.methods.test_contract import SECTIONS
-from tests.prepared import NETWORK, make_prepared
+from tests.prepared import NETWORK
 
 STPG = {"contrast": {"bank_from": 0.1, "loss_from": 0.2, "phi": 0.0, "dim": 16}}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_prepared(tmp_path_factory.mktemp("data") / "tiny")
-
-
-@pytest.fixture
-def runtime():
-    return set_up(TrainConfig(threads=1))
 
 
 def make_job(folder, data, *, method="stpg", steps=10, seed=0, every=4):
