@@ -27,7 +27,7 @@ import resource, sys, time
 from itertools import islice
 from pipeline.artifacts import Paths
 from pipeline.batch import Views
-from pipeline.config import load_params
+from pipeline.params import load_params
 from pipeline.data.base import Prepared
 from pipeline.data.splits import read_split
 from pipeline.loader import StepDataset, batches

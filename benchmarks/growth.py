@@ -28,10 +28,10 @@ import yaml
 from benchmarks.steps import stepper_of
 from benchmarks.timing import in_turns, machine, markdown
 from pipeline.artifacts import ROOT, write_text
-from pipeline.config import load_params
 from pipeline.cost import random_batch
 from pipeline.losses.anchors import optimize_anchors
 from pipeline.methods.base import build, resolve, setting_of
+from pipeline.params import load_params
 from pipeline.runtime import Runtime, set_up
 from pipeline.seeding import seed_global, stream
 from stages.study import known

@@ -18,11 +18,11 @@ from typing import Any
 
 from benchmarks.timing import machine, markdown, ratio, seconds
 from pipeline.artifacts import ROOT, write_text
-from pipeline.config import load_params
 from pipeline.cost import PROGRESS, prepare, random_batch
+from pipeline.learner import Job, Learner, method_of
 from pipeline.methods.base import resolve
+from pipeline.params import load_params
 from pipeline.runtime import set_up
-from pipeline.trainer import Job, Learner, method_of
 from stages.study import known
 
 CLASSES = 11

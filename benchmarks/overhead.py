@@ -2,15 +2,19 @@
 
 `python -m benchmarks.overhead` times, in turns, a bare interpreter and the imports of each stage,
 and then `dvc repro --dry --allow-missing` of every study that has a lock, in copies of the files in
-git; it writes benchmarks/overhead.md. Ratios are of medians measured in one run; the machine should
-have nothing else to do.
+git; and the stages of a run of `smoke`, of whose seconds those inside the training and evaluation
+loops are taken away. It writes benchmarks/overhead.md. Ratios are of medians measured in one run;
+the machine should have nothing else to do.
 """
 
 import argparse
+import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +24,22 @@ from benchmarks.timing import in_turns, machine, markdown, ratio, seconds
 from pipeline.artifacts import ROOT, write_text
 from stages.study import known
 
+RUN, STEPS = "blender_8_stpg", 6
+DVC = [sys.executable, "-m", "dvc", "repro"]
+TIMED = """
+import sys, time
+from stages import evaluate as stage
+usual, spent = stage.evaluate, []
+def timed(*given, **named):
+    began = time.perf_counter()
+    found = usual(*given, **named)
+    spent.append(time.perf_counter() - began)
+    return found
+stage.evaluate = timed
+stage.main(sys.argv[1])
+print(sum(spent))
+"""
+"""Evaluates a run and prints the seconds of the loops over its images."""
 STAGES = ("download", "prepare", "split", "train", "evaluate", "examine", "tables", "report")
 
 
@@ -37,6 +57,7 @@ def main() -> None:
         copies = {name: copy_with(name, Path(folder) / name) for name in sorted(studies)}
         dry = in_turns({name: checker(copy) for name, copy in copies.items()}, rounds)
         sizes = {name: stages_of(copy / "dvc.lock") for name, copy in copies.items()}
+        outside = outside_the_loops(copy_with("smoke", Path(folder) / "run"), rounds)
     text = [
         "# Cost beside training",
         f"{machine()}. Medians of {rounds}, seconds; in brackets quartiles; in turns.",
@@ -44,9 +65,46 @@ def main() -> None:
         table("process", "by bare Python", started, "python"),
         "`dvc repro --dry --allow-missing` with nothing to do, by number of stages:",
         table("study", "by the smallest", dry, min(sizes, key=sizes.get), sizes),
+        f"Stages of run `{RUN}` of `smoke` by `dvc repro --force --single-item`: DVC's start, the "
+        "stage's imports, reading, building, writing, and DVC's hashing (the loop of an evaluation "
+        "is timed in a process of its own):",
+        markdown(("stage", "seconds", "in its loop", "outside"), outside),
     ]
     write_text(ROOT / "benchmarks/overhead.md", "\n\n".join(text) + "\n")
     print(*text, sep="\n\n")
+
+
+def outside_the_loops(root: Path, rounds: int) -> list[list[str]]:
+    """Rows of the table: seconds of a stage under DVC, those in its loop, and the rest."""
+    env = os.environ | {"STPG_WORK": str(root / ".work")}
+    quiet = {"cwd": root, "env": env, "check": True, "capture_output": True}
+    subprocess.run(DVC, **quiet)
+    taken: dict[str, list[tuple[float, float]]] = {"train": [], "evaluate": []}
+    for _ in range(rounds):
+        for stage, pairs in taken.items():
+            for folder in (root / ".work").glob(f"{RUN}-*"):
+                if stage == "train":
+                    shutil.rmtree(folder)
+            began = time.perf_counter()
+            command = [*DVC, "--force", "--single-item", f"{stage}@{RUN}"]
+            subprocess.run(command, **quiet)
+            whole = time.perf_counter() - began
+            if stage == "evaluate":
+                timed = [sys.executable, "-c", TIMED, RUN]
+                done = subprocess.run(timed, text=True, **quiet)
+                pairs.append((whole, float(done.stdout.split()[-1])))
+            else:
+                record = next((root / ".work").glob(f"{RUN}-*/record.json"))
+                pairs.append((whole, STEPS * json.loads(record.read_text())["seconds_per_step"]))
+    return [
+        [
+            f"{stage}@{RUN}",
+            seconds([whole for whole, _ in pairs]),
+            seconds([loop for _, loop in pairs]),
+            seconds([whole - loop for whole, loop in pairs]),
+        ]
+        for stage, pairs in taken.items()
+    ]
 
 
 def starter(code: str) -> Callable[[], None]:

@@ -23,13 +23,14 @@ from benchmarks.steps import CLASSES, stepper_of
 from benchmarks.timing import in_turns, machine, markdown, ratio, ratios, seconds
 from pipeline.artifacts import ROOT, Paths, write_text
 from pipeline.batch import Batch
-from pipeline.config import Params, RecipeConfig, load_params
+from pipeline.config import Params, RecipeConfig
 from pipeline.cost import random_batch
 from pipeline.data.base import Prepared
 from pipeline.data.splits import read_split
 from pipeline.evaluate import evaluate, image_of, predict
 from pipeline.loader import StepDataset, batches
 from pipeline.methods.base import MethodBase, build, resolve, setting_of
+from pipeline.params import load_params
 from pipeline.runtime import Runtime, set_up
 from pipeline.seeding import seed_global
 from pipeline.unlabeled import forward_each

@@ -15,9 +15,10 @@ import torch
 from benchmarks.timing import in_turns
 from pipeline.artifacts import ROOT, Paths, write_text
 from pipeline.batch import Batch
-from pipeline.config import Params, load_params
+from pipeline.config import Params
 from pipeline.cost import PROGRESS, UNLABELED, prepare, random_batch
 from pipeline.methods.base import MethodBase, available, build, resolve, setting_of
+from pipeline.params import load_params
 from pipeline.runtime import Runtime, set_up
 from pipeline.seeding import seed_global
 from pipeline.typed import InputError

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,14 +19,24 @@ PATIENCE = 8.0
 """Seconds to wait for a lock; workers look for their parent every 5."""
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Writes `content` (tensors, numbers, text, lists, dicts) to `path` atomically."""
+def save(path: Path, content: dict[str, Any], *, previous: Path | None = None) -> None:
+    """Writes `content` (tensors, numbers, text, lists, dicts) to `path` atomically.
+
+    Args:
+      previous: takes what is at `path` before, which is there throughout.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if previous is not None and path.exists():
+            keep(path, previous)
         torch.save(content, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # or a power cut could leave an empty file of the right name
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
+        if "DataLoader worker" in str(error):  # a worker died meanwhile
+            raise
         raise OSError(
             f"{path} could not be written ({error}); "
             "free some disk space, or make its folder writable"
@@ -35,11 +46,29 @@ def save(path: Path, content: dict[str, Any]) -> None:
             partial.unlink()
 
 
+def keep(path: Path, previous: Path) -> None:
+    """Makes `previous` what is at `path`, which stays there if the disk can have one file twice."""
+    link = path.with_name(path.name + ".link")
+    try:
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        os.replace(link, previous)
+        link.unlink(missing_ok=True)  # where both were one file already, replace does nothing
+    except OSError:
+        os.replace(path, previous)
+
+
 def load(path: Path) -> dict[str, Any]:
-    """What `save` wrote, on the CPU; raises ValueError naming a file that is damaged."""
+    """What `save` wrote, on the CPU; raises ValueError naming a file that is damaged.
+
+    Not a byte of it may differ: torch itself reads over a wrong checksum.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
     try:
+        with zipfile.ZipFile(path) as zipped:
+            if (damaged := zipped.testzip()) is not None:
+                raise zipfile.BadZipFile(damaged)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a truncated file
         raise InputError(

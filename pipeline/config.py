@@ -1,22 +1,15 @@
-"""YAML to frozen dataclasses: the only reader of params.yaml and paper.yaml.
+"""The sections of params.yaml, as frozen dataclasses (`pipeline.params` reads them).
 
-Each section of params.yaml is one dataclass below, but for `methods`: a method's parameters are
+Each section is one dataclass below, but for `methods`: a method's parameters are
 declared beside the method (`pipeline/methods/<name>.py`, class `Config`). Every error names the
 key, what was found, and what is expected.
 """
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from pipeline.artifacts import ROOT
-from pipeline.typed import ConfigError, at_least, did_you_mean, from_mapping, within
-
-PARAMS_FILE = ROOT / "params.yaml"
+from pipeline.typed import ConfigError, at_least, reference, within
 
 
 @dataclass(frozen=True)
@@ -52,9 +45,19 @@ class DatasetConfig:
     """Folder below `$STPG_DATA` that holds it; by default the source's own name for it."""
     height: int | None = None
     """Shrink larger images to this height when preparing (masks by nearest neighbour)."""
+    val_share: float = 0.2
+    """Of a folder without val.txt: share of its images with masks that are drawn for validation."""
+    val_seed: int = 0
+    """Which ones."""
 
     def check(self, key: str) -> None:
-        """A drawn set needs a format that is drawn."""
+        """A drawn set needs a format that is drawn, drawn validation images a folder."""
+        within(key, "val_share", self.val_share, 0.01, 0.9)
+        if self.source != "folder" and (self.val_share, self.val_seed) != (0.2, 0):
+            raise ConfigError(
+                f"{key}: val_share or val_seed with source {self.source}; expected source folder, "
+                "whose validation images alone are drawn"
+            )
         if self.height is not None:
             at_least(key, "height", self.height, 32)
         if self.draw is not None and self.source not in ("voc", "cityscapes"):
@@ -321,39 +324,3 @@ class Params:
                 raise ConfigError(
                     f"examined.{name}.dataset: {examined.dataset}; expected {expected}, the run's"
                 )
-
-
-def reference(key: str, found: str, section: Collection[str], where: str = "") -> None:
-    """Raises unless `found` is a name of `section`."""
-    if found not in section:
-        place = f" in {where}" if where else ""
-        raise ConfigError(f"{key}: no {found!r}{place}; {did_you_mean(found, section)}")
-
-
-def entry(params: Params, section: str, key: str) -> Any:
-    """What `section` says of `key`; a name that it has not is a ConfigError."""
-    known = getattr(params, section)
-    reference(section, key, known)
-    return known[key]
-
-
-def load_params(path: Path = PARAMS_FILE) -> Params:
-    """Reads and checks a study's parameters; raises ConfigError naming the file and the key."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; `python -m stages.study use mini` puts one there")
-    content = read_yaml(path)
-    try:
-        return from_mapping(Params, content, "")
-    except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from None
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file; raises ConfigError naming file, line and column."""
-    try:
-        with path.open() as file:
-            return yaml.safe_load(file)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"{path.name}: not valid YAML: {error}; mend that line, or `git checkout {path.name}`"
-        ) from None

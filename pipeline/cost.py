@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.artifacts import Paths, sha256_of
 from pipeline.batch import Batch
 from pipeline.config import Params, RecipeConfig
+from pipeline.data.folder import where
 from pipeline.jobs import method_config
 from pipeline.methods.base import MethodBase, build, setting_of
 from pipeline.models.backbone import is_plain_vit
@@ -92,7 +93,7 @@ def cost_of(key: str, params: Params, runtime: Runtime, device: Device | None) -
     run = params.runs[key]
     recipe, dataset = params.recipes[run.recipe], params.datasets[run.dataset]
     source = importlib.import_module(f"pipeline.data.{dataset.source}")
-    table = source.class_table(dataset, Paths(params.study).raw(run.dataset))
+    table = source.class_table(dataset, where(dataset, Paths(params.study).raw(run.dataset)))
     small = tried(recipe)
     seed_global(0, "build")
     method = build(

@@ -10,17 +10,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import ConfigError, at_least, within
 from pipeline.data.base import IGNORE_INDEX
 from pipeline.losses.anchors import (
     assign_anchors,
     batch_prototypes,
     optimize_anchors,
     simplex_anchors,
+    unit,
     update_prototypes,
 )
 from pipeline.losses.contrast import Reduction, anchor_contrast, sample_per_class, similarity
 from pipeline.memory import FeatureBank, closest_to_anchor
+from pipeline.typed import ConfigError, at_least, within
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class DualContrast(nn.Module):
         self.register_buffer("seen_C", torch.zeros(num_classes, dtype=torch.bool))
         self.register_buffer("assignment_C", torch.arange(num_classes))
         self.bank = FeatureBank(num_classes, config.bank_size, config.dim)
+        """Of features at length 1."""
+        self.register_buffer("centre_CD", torch.zeros_like(anchor_CD))
 
     @property
     def class_anchor_CD(self) -> Tensor:
@@ -141,7 +144,8 @@ class DualContrast(nn.Module):
         confident = prob_P > self.config.phi
         feature_PD, label_P = feature_PD[confident], label_P[confident]
         chosen = closest_to_anchor(feature_PD, label_P, self.class_anchor_CD, k=self.config.top_k)
-        self.bank.push(feature_PD[chosen], label_P[chosen])
+        self.bank.push(unit(feature_PD[chosen]), label_P[chosen])
+        self.centre_CD.copy_(self.bank.mean_CD)
 
     def losses(
         self, feature_PD: Tensor, label_P: Tensor, generator: torch.Generator
@@ -174,37 +178,14 @@ class DualContrast(nn.Module):
             terms["similarity"] = similarity(
                 feature_PD,
                 label_P,
-                self.bank.bank_CQD,
-                self.bank.filled_CQ,
+                self.centre_CD,
+                self.bank.pushed_C > 0,
                 reduction=self.config.reduction,
             )
         return terms
 
 
-def at_cells(value_NHW: Tensor, size: torch.Size, *, align_corners: bool) -> Tensor:
-    """The values of those pixels that lie where feature cells do: [N, *size].
-
-    Args:
-      size: rows and columns of the features.
-      align_corners: whether the network's upsampling puts the first and the last cell on the
-        image's border, or each in the middle of its share of the image.
-    """
-    index = [
-        cell_positions(cells, pixels, align_corners=align_corners).to(value_NHW.device)
-        for cells, pixels in zip(size, value_NHW.shape[-2:], strict=True)
-    ]
-    return value_NHW[:, index[0][:, None], index[1]]
-
-
-def cell_positions(num_cells: int, num_pixels: int, *, align_corners: bool) -> Tensor:
-    """Int64 [num_cells]: the pixel nearest to each cell's place, along one side."""
-    cell = torch.arange(num_cells, dtype=torch.float64)
-    if align_corners:
-        return (cell * (num_pixels - 1) / max(num_cells - 1, 1)).round().long()
-    return ((cell + 0.5) * num_pixels / num_cells).floor().long()
-
-
-def counted_pixels(feature_NDHW: Tensor, label_NHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Features of the counted pixels [P, D] and their labels [P]; both have one size."""
-    counted_NHW = label_NHW != IGNORE_INDEX
-    return feature_NDHW.movedim(1, -1)[counted_NHW], label_NHW[counted_NHW]
+def true_class_prob(logits_NCHW: Tensor, label_NHW: Tensor) -> Tensor:
+    """Float32 [N, H, W], the probability of the true class; anything where that is ignored."""
+    label_NHW = label_NHW.where(label_NHW != IGNORE_INDEX, 0)
+    return logits_NCHW.float().softmax(dim=1).gather(1, label_NHW[:, None]).squeeze(1)

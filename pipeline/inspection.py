@@ -56,7 +56,7 @@ def inspect(samples: Iterator[RawSample], classes: ClassTable) -> Inspection:
     for sample in progress(every(samples, found.problems), "inspect", unit="image"):
         try:
             check_id(sample, seen)
-            image = check_sample(sample, classes)
+            image, _ = check_sample(sample, classes)
         except InputError as error:
             found.problems.append(str(error))
             continue
@@ -115,6 +115,12 @@ def missing(found: Inspection) -> None:
     for subset in ("train", "val"):
         if not found.images[subset]:
             found.problems.append(f"no {subset} image with a mask; expected at least one")
+        if found.pixels[subset][-1] and not found.pixels[subset][1:-1].any():
+            names = found.classes.names
+            found.warnings.append(
+                f"{subset} shows no class but {names[0]!r}, and 255, which is ignored: in a mask "
+                f"of 0 and 255 write 1 for {names[1]!r}"
+            )
         for name, pixels in zip(found.classes.names, found.pixels[subset], strict=False):
             if found.images[subset] and not pixels:
                 found.warnings.append(f"class {name!r}: no pixel in {subset}")

@@ -11,13 +11,14 @@ from statistics import mean
 from typing import Any
 
 from pipeline.artifacts import ROOT, Paths, sha256_of
-from pipeline.config import ConfigError, Params
+from pipeline.config import Params
 from pipeline.data.base import Prepared
 from pipeline.data.splits import Split, read_split
+from pipeline.learner import Job
 from pipeline.methods.base import resolve
 from pipeline.models.backbone import weights_version
 from pipeline.runtime import versions
-from pipeline.trainer import Job
+from pipeline.typed import ConfigError
 
 open_prepared = cache(Prepared.open)
 """`Prepared.open`, once a process."""
@@ -57,7 +58,8 @@ def job_of(key: str, seed: int, params: Params, paths: Paths, *, title: str = ""
         "versions": versions(),
     }
     folder = paths.scratch() / f"{key}-seed{seed}-{sha256_of(resolved)[:12]}"
-    record = resolved | {"commit": commit()}
+    dataset = resolved["dataset"] | {"height": data.height}  # in the digest already
+    record = resolved | {"dataset": dataset, "commit": commit()}
     return Job(
         title,
         run.method,

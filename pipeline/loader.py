@@ -4,6 +4,7 @@ Image number k of a stream is the same whatever the number of workers and wherev
 interrupted: its place in the order and its augmentation are drawn from named seeds.
 """
 
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from pipeline.config import RecipeConfig
 from pipeline.data.base import Item, Prepared
 from pipeline.data.splits import Split
 from pipeline.seeding import derive_seed, stream
+from pipeline.typed import InputError
 
 CACHED_PIXELS = 100_000_000
 """Decoded pixels that one process keeps: small data sets are decoded once."""
@@ -179,6 +181,20 @@ def leave_signals_to_the_trainer(worker: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+
+
+@contextmanager
+def naming_dead_workers() -> Iterator[None]:
+    """Gives the end of a worker within, as by the system's killer for want of memory, a message."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search(r"DataLoader worker \(pid.*(exited|killed)", str(error)):
+            raise
+        raise InputError(
+            f"a process that loads data has ended ({str(error).splitlines()[0]}): run again to go "
+            "on from the last state; if it was killed for want of memory, lower runtime.workers"
+        ) from error
 
 
 def batches(dataset: StepDataset, *, start: int, workers: int) -> Iterator[Batch]:

@@ -29,6 +29,11 @@ class FeatureBank(nn.Module):
         slot_Q = torch.arange(self.bank_CQD.shape[1], device=self.pushed_C.device)
         return slot_Q < self.pushed_C[:, None]
 
+    @property
+    def mean_CD(self) -> Tensor:
+        """Float32, mean of each class's features; 0 for a class that has none. Takes O(Q)."""
+        return self.bank_CQD.sum(dim=1) / self.filled_CQ.sum(dim=1).clamp(min=1)[:, None]
+
     @torch.no_grad()
     def push(self, feature_PD: Tensor, label_P: Tensor) -> None:
         """Appends each feature to its class's queue, in the order given, and drops the oldest.

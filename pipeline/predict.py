@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.artifacts import writing_whole
 from pipeline.config import EvaluationConfig
+from pipeline.data.prepare import shrink
 from pipeline.evaluate import predict
 from pipeline.pictures import (
     SUFFIXES,
@@ -122,14 +123,23 @@ def predict_all(
     *,
     config: EvaluationConfig | None,
     views: Views,
+    height: int | None,
     runtime: Runtime,
 ) -> None:
-    """Writes out/index, out/overlay and out/confidence, a PNG an image in each."""
+    """Writes out/index, out/overlay and out/confidence, a PNG an image in each, of its size.
+
+    Args:
+      height: to which higher images are shrunk first, as they were for the training.
+    """
     network = network.to(runtime.device, memory_format=runtime.memory_format).eval()
     for name, path in progress(list(images.items()), "predict", unit="image"):
         image_HW3 = read_rgb(path)
-        image_1CHW = torch.tensor(image_HW3).permute(2, 0, 1)[None].to(runtime.device).float() / 255
+        seen = image_HW3
+        if height is not None and len(image_HW3) > height:
+            seen = np.asarray(shrink(Image.fromarray(image_HW3), None, height)[0])
+        image_1CHW = torch.tensor(seen).permute(2, 0, 1)[None].to(runtime.device).float() / 255
         prob_CHW = probabilities(network, image_1CHW, config, views)
+        prob_CHW = resized(prob_CHW[None], image_HW3.shape[:2])[0]
         confidence_HW, label_HW = (x.cpu().numpy() for x in prob_CHW.max(dim=0))
         write_png(out / "index" / name, index_picture(label_HW, colors))
         write_png(out / "overlay" / name, overlay(image_HW3, label_HW, colors))

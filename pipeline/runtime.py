@@ -16,7 +16,8 @@ from typing import IO
 import torch
 
 from pipeline import processes
-from pipeline.config import ConfigError, TrainConfig
+from pipeline.config import TrainConfig
+from pipeline.typed import ConfigError
 
 MOST_CLAIMS = 64
 """On one device: more processes share none."""

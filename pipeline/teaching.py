@@ -9,8 +9,8 @@ from torch.func import functional_call
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch
-from pipeline.config import at_least, within
 from pipeline.losses.segmentation import PseudoLabel
+from pipeline.typed import at_least, within
 from pipeline.unlabeled import boxes_of, labels_of
 
 OTHER = {"first": "second", "second": "first"}

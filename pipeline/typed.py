@@ -5,15 +5,17 @@ Every error names the key, what was found, and what is expected.
 
 import dataclasses
 import difflib
-import math
+import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 MANY = 30
 """Names in one message."""
+LONG = 200
+"""Characters of a value in one message."""
 
 
 class InputError(ValueError):
@@ -31,6 +33,13 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
     hint = f"did you mean {near[0]!r}? " if near else ""
     more = f" and {len(known) - MANY} more" if len(known) > MANY else ""
     return f"{hint}known: {', '.join(known[:MANY]) or 'none'}{more}"
+
+
+def reference(key: str, found: str, section: Collection[str], where: str = "") -> None:
+    """Raises unless `found` is a name of `section`."""
+    if found not in section:
+        place = f" in {where}" if where else ""
+        raise ConfigError(f"{key}: no {found!r}{place}; {did_you_mean(found, section)}")
 
 
 def at_least(key: str, name: str, value: float, low: float) -> None:
@@ -56,7 +65,7 @@ def from_mapping(cls: type[T], value: Any, key: str, default: T | None = None) -
         mapping is laid over the field's default likewise.
     """
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{key or 'top level'}: found {value!r}; expected a mapping")
+        raise ConfigError(f"{key or 'top level'}: found {shown(value)}; expected a mapping")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for name in value:
@@ -114,12 +123,21 @@ def convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
                 convert(k, v, f"{key}[{i}]")
                 for i, (k, v) in enumerate(zip(kinds, value, strict=True))
             )
-    if hint is float and type(value) in (int, float) and math.isfinite(value):
+    if hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
+    if hint in (int, str, bool) and type(value) is hint and (hint is not int or abs(value) < 2**63):
         return value
     hint_text = " (write 5.0e-3 or 0.005)" if hint is float and isinstance(value, str) else ""
-    raise ConfigError(f"{key}: found {value!r}; expected {describe(hint)}{hint_text}")
+    raise ConfigError(f"{key}: found {shown(value)}; expected {describe(hint)}{hint_text}")
+
+
+def shown(value: Any) -> str:
+    """A value in a message; the beginning of a long one."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of so many digits
+        return "a number of thousands of digits"
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
 
 
 def describe(hint: Any) -> str:

@@ -4,8 +4,8 @@ import importlib
 
 from pipeline.artifacts import Paths, replacing, sources
 from pipeline.command import run_stage
-from pipeline.config import entry, load_params
 from pipeline.data import mini
+from pipeline.params import entry, load_params
 
 
 def main(key: str) -> None:

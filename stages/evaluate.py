@@ -6,10 +6,10 @@ import numpy as np
 
 from pipeline.artifacts import Paths, write_arrays, write_json
 from pipeline.command import run_stage
-from pipeline.config import entry, load_params
 from pipeline.data.base import Prepared
 from pipeline.evaluate import Evaluation, evaluate, load_network
 from pipeline.metrics import iou_per_class, mean_iou
+from pipeline.params import entry, load_params
 from pipeline.runtime import set_up
 from pipeline.typed import InputError
 

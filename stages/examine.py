@@ -8,10 +8,10 @@ import numpy as np
 from pipeline import examine
 from pipeline.artifacts import Paths, replacing, write_arrays, write_json
 from pipeline.command import run_stage
-from pipeline.config import entry, load_params
 from pipeline.data.base import Prepared
 from pipeline.data.splits import read_split
 from pipeline.evaluate import load_network
+from pipeline.params import entry, load_params
 from pipeline.runtime import set_up
 
 SEED = 0

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pipeline.artifacts import Paths, write_text
 from pipeline.checkpoint import load
-from pipeline.config import entry, load_params
 from pipeline.evaluate import load_network
 from pipeline.export import card, export_onnx
+from pipeline.params import entry, load_params
 from pipeline.typed import InputError
 
 

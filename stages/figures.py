@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from pipeline.artifacts import ROOT, Paths, replacing
 from pipeline.command import run_stage
-from pipeline.config import load_params, reference
+from pipeline.params import load_params
 from pipeline.report.figures import draw
 from pipeline.report.results import Results
 from pipeline.report.spec import Note, load_paper
+from pipeline.typed import reference
 
 
 def main() -> None:

@@ -7,10 +7,11 @@ of `datasets`. Exit status 1 if `prepare` would refuse something.
 import importlib
 import sys
 
-from pipeline.artifacts import Paths, sources
+from pipeline.artifacts import Paths
 from pipeline.command import run_stage
-from pipeline.config import entry, load_params
+from pipeline.data.folder import where
 from pipeline.inspection import inspect, written
+from pipeline.params import entry, load_params
 
 
 def main(name: str) -> None:
@@ -18,8 +19,7 @@ def main(name: str) -> None:
     params = load_params()
     config = entry(params, "datasets", name)
     source = importlib.import_module(f"pipeline.data.{config.source}")
-    local, raw = sources() / (config.folder or source.FOLDER), Paths(params.study).raw(name)
-    folder = local if config.source == "folder" and local.is_dir() else raw
+    folder = where(config, Paths(params.study).raw(name))
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing: run `dvc repro download@{name}`")
     found = inspect(source.samples(folder, config), source.class_table(config, folder))

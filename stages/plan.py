@@ -4,9 +4,10 @@ import argparse
 import os
 import sys
 
-from pipeline.config import ConfigError, RecipeConfig, reference
+from pipeline.config import RecipeConfig
 from pipeline.cost import DEVICES, Cost, cost_of, kinds
 from pipeline.runtime import set_up
+from pipeline.typed import InputError, reference
 from stages.study import active, known, load
 
 GIGA, MEGA = 1e9, 1e6
@@ -56,5 +57,5 @@ def line(keys: list[str], trainings: int, cost: Cost, recipe: RecipeConfig) -> s
 if __name__ == "__main__":
     try:
         main()
-    except (ConfigError, OSError) as error:
+    except (InputError, OSError) as error:
         sys.exit(f"stages.plan: {error}")

@@ -12,6 +12,8 @@ from pipeline.predict import Views, found_images, predict_all
 from pipeline.runtime import set_up
 from pipeline.typed import InputError
 
+LEAST = 32
+
 
 def main() -> None:
     """Writes index, overlay and confidence pictures of every image."""
@@ -20,21 +22,36 @@ def main() -> None:
     parser.add_argument("images", nargs="+", help="files, folders, patterns in quotes")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--scales", type=numbers, default=(1.0,), help="such as 0.75,1,1.5")
+    parser.add_argument(
+        "--height", type=int, help="shrink higher images to it; default: as trained, 0: never"
+    )
     parser.add_argument("--flip", action="store_true", help="mirror images too")
     parser.add_argument("--window", type=int, help="side of a sliding window, in pixels")
     parser.add_argument("--stride", type=float, default=2 / 3, help="its step, by its side")
     given = parser.parse_args()
     views = Views(given.scales, given.flip)
     views.check("--scales")
+    if given.height is not None and not (given.height == 0 or given.height >= LEAST):
+        raise InputError(f"--height {given.height}; expected at least {LEAST}, or 0 for none")
     config = None
     if given.window is not None:
         config = EvaluationConfig("sliding", given.window, given.stride)
         config.check("--window, --stride")
     images = found_images(given.images)
-    classes, network = load(given.model)["classes"], load_network(given.model)
+    model, network = load(given.model), load_network(given.model)
+    height = model["config"]["dataset"].get("height") if given.height is None else given.height
     runtime = set_up(TrainConfig(threads=os.cpu_count() or 1))
-    colors = [entry["color"] for entry in classes]
-    predict_all(network, images, given.out, colors, config=config, views=views, runtime=runtime)
+    colors = [entry["color"] for entry in model["classes"]]
+    predict_all(
+        network,
+        images,
+        given.out,
+        colors,
+        config=config,
+        views=views,
+        height=height or None,
+        runtime=runtime,
+    )
     print(f"{len(images)} images: {given.out}/index, overlay and confidence")
 
 

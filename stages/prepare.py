@@ -4,8 +4,8 @@ import importlib
 
 from pipeline.artifacts import Paths
 from pipeline.command import run_stage
-from pipeline.config import entry, load_params
 from pipeline.data.prepare import prepare
+from pipeline.params import entry, load_params
 
 
 def main(key: str) -> None:

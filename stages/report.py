@@ -2,7 +2,7 @@
 
 from pipeline.artifacts import ROOT, Paths, write_text
 from pipeline.command import run_stage
-from pipeline.config import load_params
+from pipeline.params import load_params
 from pipeline.report.page import collect, to_html, to_markdown
 from pipeline.report.spec import load_paper
 

@@ -2,9 +2,9 @@
 
 from pipeline.artifacts import Paths
 from pipeline.command import run_stage
-from pipeline.config import entry, load_params
 from pipeline.data.base import Prepared
 from pipeline.data.splits import import_lists, make_split, write_split
+from pipeline.params import entry, load_params
 
 
 def main(key: str) -> None:

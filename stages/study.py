@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from pipeline.artifacts import ROOT
-from pipeline.config import ConfigError, Params, load_params, read_yaml
-from pipeline.typed import did_you_mean
+from pipeline.config import Params
+from pipeline.params import load_params, read_yaml
+from pipeline.typed import ConfigError, did_you_mean
 
 
 def active(root: Path = ROOT) -> str | None:

@@ -2,10 +2,11 @@
 
 from pipeline.artifacts import ROOT, Paths, replacing, write_json, write_text
 from pipeline.command import run_stage
-from pipeline.config import load_params, reference
+from pipeline.params import load_params
 from pipeline.report.results import Results
 from pipeline.report.spec import load_paper
 from pipeline.report.tables import render
+from pipeline.typed import reference
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline import processes, trainer
+from pipeline import learner, processes, trainer
 from pipeline.config import TrainConfig
 from pipeline.data.base import Prepared
 from pipeline.runtime import set_up
@@ -33,7 +33,7 @@ def train(
     again = replace(job.runtime, activation_checkpointing="again" in options)
     job = replace(job, train=replace(job.train, log_every=1), recipe=recipe, runtime=again)
     last = processes.rank() == processes.world() - 1
-    built, build, update = [], trainer.build, trainer.Learner.update
+    built, build, update = [], learner.build, trainer.Learner.update
 
     def keep(*arguments):
         # In float32 the tiny network, whose norms see few values, blows up differences of rounding.
@@ -50,11 +50,11 @@ def train(
                 os.kill(os.getpid(), number)
         return update(self, batch, step)
 
-    trainer.build, trainer.Learner.update = keep, watched
+    learner.build, trainer.Learner.update = keep, watched
     try:
         trainer.train(job, runtime)
     finally:
-        trainer.build, trainer.Learner.update = build, update
+        learner.build, trainer.Learner.update = build, update
         torch.save(built[0].state_dict(), folder / f"rank{processes.rank()}.pt")
 
 

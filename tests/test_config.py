@@ -4,17 +4,10 @@ import pytest
 import yaml
 
 from pipeline.artifacts import ROOT
-from pipeline.config import (
-    ConfigError,
-    DatasetConfig,
-    EvaluationConfig,
-    NetworkConfig,
-    Params,
-    load_params,
-    read_yaml,
-)
+from pipeline.config import DatasetConfig, EvaluationConfig, NetworkConfig, Params
 from pipeline.jobs import method_config
-from pipeline.typed import from_mapping
+from pipeline.params import load_params, read_yaml
+from pipeline.typed import ConfigError, from_mapping
 
 STUDY = """
 study: tiny
@@ -198,3 +191,55 @@ def test_an_error_names_the_file_once(tmp_path):
 def test_a_missing_file_says_how_to_get_one(tmp_path):
     with pytest.raises(ConfigError, match=r"params\.yaml: no such file; `python -m stages\.study"):
         load_params(tmp_path / "params.yaml")
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
+"""Forty lines that stand for 2^40 values."""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (BOMB, "more than 1000000 values, aliases .* written out"),
+        ("study: &s {again: *s}", "an alias .* inside what it stands for"),
+        ("[" * 5000, "nested too deeply"),
+        ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("when: 2026-99-99", "a value that cannot be read .*month must be in 1..12"),
+        ("a: !!bool foo", "a value that cannot be read"),
+        ("a: !!int ''", "a value that cannot be read"),
+        ("a: !!timestamp x", "a value that cannot be read"),
+        ("a: " + "1:" * 300 + "1.0", "a value that cannot be read"),
+        ("seed: " + "9" * 5000, "a value that cannot be read"),
+        ("? [1]\n: 2", "unhashable key"),
+        (b"name: caf\xe9", "byte 9 is not UTF-8"),
+        (b"a: \x00", "special characters are not allowed"),
+    ],
+)
+def test_hostile_yaml_gets_no_further_than_a_message(content, message, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=rf"(?s)params\.yaml: .*{message}") as caught:
+        read_yaml(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_aliases_and_merges_mean_what_they_do_in_yaml(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("base: &b {x: 1, y: 2}\nother: {<<: *b, y: 3}\nsame: [*b, *b]\n")
+    content = read_yaml(path)
+    assert content["other"] == {"x": 1, "y": 3}
+    assert content["same"] == [{"x": 1, "y": 2}] * 2
+    path.write_text("")
+    assert read_yaml(path) is None
+
+
+@pytest.mark.parametrize("field", ["steps", "lr"])
+@pytest.mark.parametrize("value", ["0x" + "f" * 5000, "[" + "0, " * 9000 + "0]"])
+def test_a_value_that_is_no_use_is_shown_in_short(field, value):
+    study = yaml.safe_load(STUDY)
+    study["recipes"]["voc"][field] = yaml.safe_load(value)
+    with pytest.raises(
+        ConfigError, match=rf"^recipes\.voc\.{field}: found .*; expected "
+    ) as caught:
+        from_mapping(Params, study, "")
+    assert len(str(caught.value)) < 500

@@ -7,8 +7,8 @@ import torch
 from pipeline import cost
 from pipeline.artifacts import ROOT
 from pipeline.batch import Views
-from pipeline.config import load_params
 from pipeline.cost import DEVICES, cost_of, kinds, random_batch, tried
+from pipeline.params import load_params
 from pipeline.runtime import Runtime
 
 RUNTIME = Runtime(torch.device("cpu"), None, channels_last=True)

@@ -62,11 +62,18 @@ def test_every_problem_is_told_not_only_the_first(local):
     assert found.problems[2] == "no train image with a mask; expected at least one"
 
 
-def test_what_ends_the_reading_is_told_with_what_came_before(local):
-    Image.new("RGB", (60, 40)).save(local / "masks/b.png")
+def test_every_mask_that_cannot_be_read_is_told(local):
+    for name in "ab":
+        Image.new("RGB", (60, 40)).save(local / f"masks/{name}.png")
     found = inspected(local)
-    assert found.images["train"] == 1
-    assert "b.png: a mask of mode RGB" in found.problems[0]
+    assert [text.split(": ")[0][-5:] for text in found.problems[:2]] == ["a.png", "b.png"]
+    assert all("a mask of colours, but classes.yaml" in text for text in found.problems[:2])
+
+
+def test_what_ends_the_reading_is_told(local):
+    Image.new("L", (60, 40)).save(local / "masks/x.png")
+    found = inspected(local)
+    assert "x.png: no image x in" in found.problems[0]
     assert found.problems[0].endswith("(what comes after it was not looked at)")
 
 
@@ -92,3 +99,12 @@ def test_one_that_only_looks_alike_is_warned_of(local):
 def test_images_that_show_nothing_are_not_alike():
     assert look_of(Image.new("RGB", (20, 20), (90, 90, 90))) is None
     assert look_of(scene(0)) != look_of(scene(1))
+
+
+def test_masks_of_0_and_255_are_warned_of(local):
+    for path in (local / "masks").iterdir():
+        mask = np.zeros((40, 60), np.uint8)
+        mask[:10] = 255
+        Image.fromarray(mask).save(path)
+    warned = "\n".join(inspected(local).warnings)
+    assert "train shows no class but 'ground', and 255, which is ignored: in a mask" in warned

@@ -100,3 +100,13 @@ def test_a_bank_smaller_than_k_keeps_the_closest():
     assert {tuple(row) for row in bank.bank_CQD[0].tolist()} == {
         tuple(row) for row in feature[:2].tolist()
     }
+
+
+@pytest.mark.parametrize("capacity", [0, 2, 3])
+def test_the_mean_is_of_the_slots_that_hold_a_feature(capacity):
+    bank = FeatureBank(C, capacity, D)
+    bank.push(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 9.0]]), torch.tensor([0, 0, 1]))
+    want = torch.zeros(C, D)
+    if capacity:
+        want[:2] = torch.tensor([[2.0, 3.0], [5.0, 9.0]])
+    assert torch.equal(bank.mean_CD, want)

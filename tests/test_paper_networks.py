@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pipeline.artifacts import ROOT
-from pipeline.config import load_params
 from pipeline.methods import base
+from pipeline.params import load_params
 from tests.methods.test_contract import make_batch
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,8 @@ from pipeline.artifacts import ROOT
 from pipeline.checkpoint import save_model
 from pipeline.config import EvaluationConfig
 from pipeline.models.deeplab import DeepLabV3Plus
-from pipeline.predict import Views, found_images, probabilities
+from pipeline.predict import Views, found_images, predict_all, probabilities
+from pipeline.runtime import Runtime
 from pipeline.typed import InputError
 from tests.prepared import NETWORK
 
@@ -87,13 +88,33 @@ def test_scales_that_leave_nothing_are_refused(scales):
         Views(scales).check("--scales")
 
 
+@pytest.mark.parametrize(("height", "size"), [(None, 64), (32, 32), (64, 64), (100, 64)])
+def test_higher_images_are_shrunk_as_for_the_training(tmp_path, height, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    network, seen = Brightness(), []
+    network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    runtime = Runtime(torch.device("cpu"), None, channels_last=False)
+    predict_all(
+        network, found_images([str(tmp_path / "a.png")]), tmp_path / "out", [[0, 0, 0], [9, 9, 9]],
+        config=None, views=Views(), height=height, runtime=runtime,
+    )  # fmt: skip
+    assert network.sizes == [(size, 2 * size)]
+    with Image.open(tmp_path / "out/confidence/a.png") as picture:
+        assert picture.size == (128, 64)
+    if size == 32:  # each pixel is the mean of four
+        mean = pixels.reshape(32, 2, 64, 2, 3).mean(axis=(1, 3))
+        assert np.abs(255 * seen[0][0].permute(1, 2, 0).numpy() - mean).max() <= 1
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     torch.manual_seed(0)
     network = DeepLabV3Plus(NETWORK, 2)
     path = tmp_path_factory.mktemp("model") / "model.pt"
     classes = [{"name": "one", "color": [9, 9, 9]}, {"name": "two", "color": [250, 0, 0]}]
-    config = {"recipe": {"network": {**vars(NETWORK), "aspp_rates": list(NETWORK.aspp_rates)}}}
+    config = {"dataset": {"name": "two", "height": 36}}
+    config |= {"recipe": {"network": {**vars(NETWORK), "aspp_rates": list(NETWORK.aspp_rates)}}}
     save_model(path, network.state_dict(), classes, config)
     return path
 
@@ -125,7 +146,12 @@ def test_what_the_command_cannot_use_ends_in_one_line(model, images, tmp_path):
     (images / "bad.png").write_text("no image")
     bad = predict(model, images / "bad.png", "--out", tmp_path / "out")
     missing = predict(tmp_path / "model.pt", images, "--out", tmp_path / "out")
-    for done, words in ((bad, "bad.png: not an image"), (missing, "model.pt is missing")):
+    low = predict(model, images, "--out", tmp_path / "out", "--height", "-5")
+    for done, words in (
+        (bad, "bad.png: not an image"),
+        (missing, "model.pt is missing"),
+        (low, "--height -5; expected at least 32, or 0 for none"),
+    ):
         assert done.returncode == 1
         assert done.stderr.count("\n") == done.stderr.count("\r") + 1 or words in done.stderr
         assert "Traceback" not in done.stderr

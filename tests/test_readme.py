@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import ROOT
-from pipeline.config import load_params
 from pipeline.methods.base import available
+from pipeline.params import load_params
+from stages.readme import filled, table
 from stages.study import known
 
 FENCED = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -74,7 +75,7 @@ def test_studies_are_shown_and_switched_as_it_says(command, copy):
     printed = subprocess.run(python, cwd=copy, check=True, capture_output=True, text=True).stdout
     if "show" in command:
         assert re.findall(r"^[* ] (\w+)", printed, re.MULTILINE) == [
-            "camvid", "foundation", "mini", "mini_field", "mini_full", "paper", "smoke",
+            "camvid", "foundation", "mini", "mini_field", "mini_full", "own", "paper", "smoke",
         ]  # fmt: skip
 
 
@@ -97,6 +98,12 @@ def test_dvc_has_its_options(command):
     arguments = words[length:]
     options = [word for word in arguments if word.startswith("-")]
     assert all(re.search(rf"(^|[\s,]){option}\b", shown) for option in options), (options, shown)
+
+
+def test_the_table_of_results_is_that_of_the_reports():
+    text = (ROOT / "README.md").read_text()
+    assert filled(text) == text
+    assert "57.39 ± 1.10" in table()
 
 
 def test_the_table_of_methods_has_what_was_measured():

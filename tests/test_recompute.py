@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.learner import method_of
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.recompute import recompute
-from pipeline.trainer import method_of, train
+from pipeline.trainer import train
 from tests.prepared import NETWORK
 from tests.test_trainer import assert_same_training, make_job
 

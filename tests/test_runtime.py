@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pipeline import runtime
-from pipeline.config import ConfigError, TrainConfig
+from pipeline.config import TrainConfig
 from pipeline.runtime import detect, set_up, versions
+from pipeline.typed import ConfigError
 
 
 @pytest.fixture(autouse=True)

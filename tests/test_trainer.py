@@ -1,22 +1,30 @@
+import itertools
 import json
 import os
+import resource
 import signal
+import time
+import zipfile
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
-from pipeline import trainer
+from pipeline import learner, trainer
 from pipeline.batch import Views
 from pipeline.checkpoint import load
-from pipeline.config import ConfigError, RecipeConfig, RuntimeConfig, TrainConfig
+from pipeline.config import RecipeConfig, RuntimeConfig, TrainConfig
 from pipeline.data.splits import Split
+from pipeline.learner import Job, polynomial_decay
 from pipeline.memory import FeatureBank
 from pipeline.methods import base
 from pipeline.metrics import CONFIDENCE_BINS
 from pipeline.runtime import set_up
-from pipeline.trainer import Interrupted, Job, Log, polynomial_decay, train
+from pipeline.trainer import Interrupted, Log, train
+from pipeline.typed import ConfigError, InputError
 from tests.methods.test_contract import SECTIONS
 from tests.prepared import NETWORK
 
@@ -75,9 +83,9 @@ def test_a_group_may_have_a_learning_rate_of_its_own(tmp_path, data, runtime, mo
         return [decayed, spared | {"lr_scale": 0.1}]
 
     monkeypatch.setattr(base.MethodBase, "param_groups", param_groups)
-    optimizer_of = trainer.optimizer_of
+    optimizer_of = learner.optimizer_of
     monkeypatch.setattr(
-        trainer, "optimizer_of", lambda *a: (seen.append(optimizer_of(*a)), seen[0])[1]
+        learner, "optimizer_of", lambda *a: (seen.append(optimizer_of(*a)), seen[0])[1]
     )
     train(make_job(tmp_path / "run", data, method="supervised", steps=2), runtime)
     decayed, spared = (group["lr"] for group in seen[0].param_groups)
@@ -87,10 +95,10 @@ def test_a_group_may_have_a_learning_rate_of_its_own(tmp_path, data, runtime, mo
 def test_trunks_may_learn_more_slowly(data, runtime, tmp_path):
     job = make_job(tmp_path, data)
     job = replace(job, recipe=replace(job.recipe, trunk_lr=0.25))
-    method = trainer.method_of(job, runtime)
+    method = learner.method_of(job, runtime)
     scales = {
         id(p): group.get("lr_scale", 1.0)
-        for group in trainer.optimizer_of(job, method).param_groups
+        for group in learner.optimizer_of(job, method).param_groups
         for p in group["params"]
     }
     trained = {name: p for name, p in method.named_parameters() if p.requires_grad}
@@ -104,14 +112,14 @@ def test_crops_are_of_whole_patches(data, runtime, tmp_path):
     network = replace(NETWORK, trunk="test_vit", trunk_stages=4, low_level_stride=16)
     job = replace(job, recipe=replace(job.recipe, crop=(32, 40), network=network))
     with pytest.raises(ConfigError, match=r"crop \[32, 40\] on test_vit; expected multiples of 16"):
-        trainer.method_of(job, runtime)
+        learner.method_of(job, runtime)
 
 
 def test_a_compiled_training_is_of_one_process(data, runtime, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer.processes, "world", lambda: 2)
     job = make_job(tmp_path, data)
     with pytest.raises(ConfigError, match=r"^train\.compile: true in 2 processes; expected false"):
-        trainer.method_of(replace(job, train=replace(job.train, compile=True)), runtime)
+        learner.method_of(replace(job, train=replace(job.train, compile=True)), runtime)
 
 
 def test_a_method_is_told_before_each_step_and_given_the_unlabelled_images(
@@ -259,7 +267,7 @@ def test_a_term_that_is_not_finite_stops_the_run_with_its_name_and_step(
             worse = bad if progress >= 0.3 else 1.0
             return {"good": self.weight.sum(), "broken": self.weight.sum() * worse}
 
-    monkeypatch.setattr(trainer, "build", lambda name, config, setting: Broken(config, setting))
+    monkeypatch.setattr(learner, "build", lambda name, config, setting: Broken(config, setting))
     with pytest.raises(FloatingPointError, match=r"step 3: loss terms not finite: {'broken': "):
         train(make_job(tmp_path, data, method="supervised"), runtime)
     assert not (tmp_path / "model.pt").exists()
@@ -309,6 +317,119 @@ def test_a_damaged_state_is_named(tmp_path, data, runtime):
         train(make_job(tmp_path, data), runtime)
 
 
+@pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
+def test_a_damaged_state_is_left_for_the_one_before(
+    tmp_path, data, runtime, monkeypatch, capsys, damage
+):
+    train(make_job(tmp_path / "whole", data), runtime)
+    with monkeypatch.context() as patch:
+        crash_at(patch, 9)  # states of steps 4 and 8 are there
+        with pytest.raises(KeyboardInterrupt):
+            train(make_job(tmp_path / "cut", data), runtime)
+    newest, previous = learner.states_of(tmp_path / "cut")
+    assert [load(path)["step"] for path in (newest, previous)] == [8, 4]
+    content = bytearray(newest.read_bytes())
+    if damage == "cut":
+        newest.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        with zipfile.ZipFile(newest) as zipped:
+            largest = max(zipped.infolist(), key=lambda entry: entry.file_size)
+        content[largest.header_offset + 200 + largest.file_size // 2] ^= 1
+        newest.write_bytes(content)
+    else:
+        newest.unlink()
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5, signal.SIGINT)
+        with pytest.raises(Interrupted, match="stopped at step 6 of 10"):
+            train(make_job(tmp_path / "cut", data), runtime)
+    said = "Not needed: going on from state.previous.pt, step 4" in capsys.readouterr().out
+    assert said == (damage != "missing")
+    # The whole one before is not lost to the damaged one.
+    assert load(newest)["step"] == 6
+    assert load(previous)["step"] == 4
+    train(make_job(tmp_path / "cut", data), runtime)
+    assert_same_training(tmp_path / "whole", tmp_path / "cut")
+    assert not newest.exists()
+    assert not previous.exists()
+
+
+@contextmanager
+def file_size_limit(size):
+    """Inside, no file of this process can grow beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_no_room_for_a_state_ends_with_the_fix_and_keeps_the_one_before(
+    tmp_path, data, runtime, monkeypatch
+):
+    train(make_job(tmp_path / "whole", data), runtime)
+    usual = learner.save
+
+    def save(path, state, **options):
+        with file_size_limit(10_000) if state["step"] == 8 else nullcontext():
+            usual(path, state, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, "save", save)
+        with pytest.raises(
+            OSError, match=r"state\.pt could not be written \(.*free some disk space"
+        ):
+            train(make_job(tmp_path / "cut", data), runtime)
+    names = {path.name for path in (tmp_path / "cut").iterdir()}
+    assert names == {"log.jsonl", "state.pt", "state.previous.pt"}
+    train(make_job(tmp_path / "cut", data), runtime)
+    assert_same_training(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_killed_worker_is_named_and_the_training_goes_on_in_the_same_bits(
+    tmp_path, data, runtime, monkeypatch
+):
+    train(make_job(tmp_path / "whole", data), runtime)
+    job = make_job(tmp_path / "cut", data)
+    job = replace(job, runtime=replace(job.runtime, workers=1))
+    usual = learner.Learner.update
+
+    def update(self, batch, current):
+        if current == 6:
+            for worker in psutil.Process().children():
+                worker.kill()
+        return usual(self, batch, current)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner.Learner, "update", update)
+        message = r"a process that loads data has ended \(.*: run again .*lower runtime\.workers"
+        with pytest.raises(InputError, match=message):
+            train(job, runtime)
+    assert load(tmp_path / "cut/state.pt")["step"] == 4
+    train(job, runtime)
+    assert_same_training(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_clock_that_jumps_back_changes_nothing(tmp_path, data, runtime, monkeypatch):
+    train(make_job(tmp_path / "whole", data), runtime)
+    jumps = itertools.count(2_000_000_000, -3600)
+    monkeypatch.setattr(time, "time", lambda: float(next(jumps)))
+    train(make_job(tmp_path / "back", data), runtime)
+    assert_same_training(tmp_path / "whole", tmp_path / "back")
+    record = json.loads((tmp_path / "back/record.json").read_text())
+    assert 0 < record["minutes"] < 10
+
+
+def test_no_memory_left_says_what_to_lower(tmp_path, data, runtime, monkeypatch):
+    def losses(self, batch, progress):
+        return {"supervised": torch.empty(1 << 60)}
+
+    monkeypatch.setattr("pipeline.methods.supervised.Method.losses", losses)
+    message = r"step 0: no memory left on cpu \(.*allocate memory.*lower `batch` or `crop`"
+    with pytest.raises(InputError, match=message):
+        train(make_job(tmp_path, data, method="supervised"), runtime)
+
+
 class Slope(base.MethodBase):
     """One weight, whose gradient is the mean of the labelled images."""
 
@@ -336,7 +457,7 @@ class Slope(base.MethodBase):
 def test_parts_of_a_batch_add_up_to_its_gradient(tmp_path, data, runtime, monkeypatch):
     methods = []
     monkeypatch.setattr(
-        trainer, "build", lambda *a: (methods.append(Slope(*a[1:])), methods[-1])[1]
+        learner, "build", lambda *a: (methods.append(Slope(*a[1:])), methods[-1])[1]
     )
     for parts in (1, 2):
         job = make_job(tmp_path / str(parts), data, method="supervised", steps=1)
@@ -389,7 +510,7 @@ def test_a_compiled_training_has_the_losses_of_one_that_is_not(
         compiled = usual(function, backend="aot_eager")
         return lambda *inputs: (calls.append(function), compiled(*inputs))[1]
 
-    monkeypatch.setattr(trainer.torch, "compile", traced)
+    monkeypatch.setattr(learner.torch, "compile", traced)
     for name, compiled in (("eager", False), ("compiled", True)):
         job = make_job(tmp_path / name, data, method="supervised", steps=4)
         train(replace(job, train=replace(job.train, compile=compiled)), runtime)

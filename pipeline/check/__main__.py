@@ -13,7 +13,7 @@ from dvc.utils.serialize import modify_yaml
 
 from pipeline.artifacts import ROOT
 from pipeline.check import stages, studies
-from pipeline.config import load_params
+from pipeline.params import load_params
 from pipeline.report.spec import load_paper
 
 

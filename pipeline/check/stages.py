@@ -10,8 +10,8 @@ from dvc.repo import Repo
 from dvc.stage import Stage as DvcStage
 from pathspec import GitIgnoreSpec
 
-from pipeline.config import load_params, read_yaml
 from pipeline.fingerprint import all_fingerprints
+from pipeline.params import load_params, read_yaml
 
 PRUNE = "`python -m pipeline.check --prune` removes it"
 

@@ -74,6 +74,10 @@ class RawSample:
     """Where the mask came from, for messages."""
     fine: bool = True
     """Whether the mask is of the finely annotated kind (VOC: not SBD's)."""
+    problem: str | None = None
+    """Why its mask cannot be used, if it cannot; then `mask` is None."""
+    upright: bool = False
+    """Whether the image is meant as its EXIF turns it; published masks are of what is stored."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Prepared:
     val: tuple[Item, ...]
     digest: str = ""
     """SHA-256 over the contents of all its files: what a training's identity depends on."""
+    height: int | None = None
+    """To which larger images were shrunk, if they were."""
 
     @classmethod
     def open(cls, root: Path) -> Self:
@@ -113,7 +119,7 @@ class Prepared:
                 tuple(tuple(c["color"]) for c in index["classes"]),
             )
             train, val = (tuple(Item(**item) for item in index[part]) for part in ("train", "val"))
-            return cls(root, index["name"], classes, train, val, index["digest"])
+            return cls(root, index["name"], classes, train, val, index["digest"], index["height"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}: not an index of this pipeline ({type(error).__name__}: {error}); "

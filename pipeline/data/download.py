@@ -10,6 +10,7 @@ import http.client
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import urllib.error
 import urllib.request
@@ -26,10 +27,22 @@ from pipeline.artifacts import commit_folder, fresh_folder
 from pipeline.typed import InputError
 
 BLOCK = 1 << 20
+MAX_RATIO = 50
+"""An archive may unpack to so many times its own size, ..."""
+MAX_UNPACKED = 100 << 20
+"""... or to so many bytes. What holds more is taken for an attack on the disk."""
+MAX_FILES = 1_000_000
 TIMEOUT = 60.0
 """Seconds without a byte after which a mirror is given up."""
 
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
+DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, struct.error,
+    NotImplementedError, OverflowError, ValueError,
+)  # fmt: skip
+DAMAGED_CODES = {
+    errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+}  # fmt: skip
+"""Of the system, for offsets and names that no archive has."""
 
 
 class UnsafeMemberError(Exception):
@@ -151,7 +164,8 @@ def extract(archive: Path, target: Path, patterns: Iterable[str] | None = None) 
 
     Raises:
       ValueError: the archive is cut short or damaged, has a member that would be written outside
-        `target`, or has no file that fits some pattern.
+        `target` or is no file or folder, would unpack to far more than its size, or has no file
+        that fits some pattern.
       OSError: the disk is full; nothing unfinished is left.
     """
     unpack = _unpack_zip if archive.suffix == ".zip" else _unpack_tar
@@ -168,23 +182,27 @@ def extract(archive: Path, target: Path, patterns: Iterable[str] | None = None) 
             place(entry, target / entry.name)
     except (UnsafeMemberError, tarfile.FilterError) as error:
         raise InputError(f"{archive}: refused, since {error}") from error
-    except DAMAGED as error:
-        raise InputError(
-            f"{archive}: cut short or damaged ({archive.stat().st_size} bytes found; {error}); "
-            "delete it and run again"
-        ) from error
-    except OSError as error:
+    except InputError:
+        raise
+    except (*DAMAGED, OSError) as error:
         if _is_full(error):
             raise _disk_full(target) from error
+        if isinstance(error, DAMAGED) or error.errno in DAMAGED_CODES:
+            raise InputError(
+                f"{archive}: cut short or damaged ({archive.stat().st_size} bytes found; {error}); "
+                "delete it and run again"
+            ) from error
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _unpack_tar(archive: Path, folder: Path, patterns: tuple[str, ...] | None) -> None:
+    quota = _Quota(archive)
     with tarfile.open(archive) as tar:
         for member in tar:
             if _wanted(member.name, patterns):
+                quota.take(member.name, member.size)
                 tar.extract(member, folder, filter="data")
         # tarfile takes a missing end, or a header it cannot read, for the end of the archive.
         whole = tar.fileobj.tell() >= tar.offset + tarfile.BLOCKSIZE
@@ -195,12 +213,34 @@ def _unpack_tar(archive: Path, folder: Path, patterns: tuple[str, ...] | None) -
 
 
 def _unpack_zip(archive: Path, folder: Path, patterns: tuple[str, ...] | None) -> None:
+    quota = _Quota(archive)
     with zipfile.ZipFile(archive) as zipped:
         for member in zipped.infolist():
             if _wanted(member.filename, patterns):
                 if stat.S_ISLNK(member.external_attr >> 16):
                     raise UnsafeMemberError(f"{member.filename!r} is a link")
+                if member.flag_bits & 1:
+                    raise UnsafeMemberError(f"{member.filename!r} is encrypted: unpack it by hand")
+                quota.take(member.filename, member.file_size)
                 zipped.extract(member, folder)
+
+
+class _Quota:
+    """What an archive may still unpack to."""
+
+    def __init__(self, archive: Path) -> None:
+        self.bytes = max(MAX_UNPACKED, MAX_RATIO * archive.stat().st_size)
+        self.files = MAX_FILES
+
+    def take(self, name: str, size: int) -> None:
+        """Raises where a member of `size` bytes is too much."""
+        self.bytes -= size
+        self.files -= 1
+        if self.bytes < 0 or self.files < 0:
+            raise UnsafeMemberError(
+                f"up to {name!r} it holds more than {MAX_RATIO} times its own size, or more than "
+                f"{MAX_FILES} files; unpack it by hand if you trust it"
+            )
 
 
 def _wanted(name: str, patterns: tuple[str, ...] | None) -> bool:

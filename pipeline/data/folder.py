@@ -1,31 +1,44 @@
 """A folder of one's own images: with masks, without them, or both.
 
-images/       .jpg, .jpeg or .png
-masks/        .png of one channel, with the image's stem: class indices, or 255 to ignore a
-              pixel; an image without a mask is unlabelled
-classes.yaml  a list of the classes in index order: names, or names with colours
-val.txt       stems of the validation images, one a line; each has a mask
+images/       of any kind in `pipeline.pictures.SUFFIXES`, turned as their EXIF says
+masks/        .png, with the image's stem: class indices (or a palette's), 255 to ignore a pixel; or
+              RGB, in the colours of classes.yaml. An image without a mask is unlabelled
+classes.yaml  a list of the classes in index order: names, or names with colours; or that list as
+              `classes`, and as `ignore` a list of colours of pixels that are ignored
+val.txt       stems of the validation images, one a line; each has a mask. Without the file they are
+              drawn from those with masks
 """
 
+import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import DatasetConfig, read_yaml
-from pipeline.data.base import ClassTable, RawSample
+import numpy as np
+
+from pipeline.artifacts import sources
+from pipeline.config import DatasetConfig
+from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample
 from pipeline.data.download import link_tree
 from pipeline.data.prepare import read_mask
 from pipeline.data.voc import palette_color
-from pipeline.typed import InputError, convert, within
+from pipeline.params import read_text, read_yaml
+from pipeline.pictures import SUFFIXES, decode
+from pipeline.typed import InputError, from_mapping, within
 
 FOLDER = "folder"
 
-LAYOUT = "images/, masks/ (.png of the images' stems), classes.yaml, val.txt (stems, one a line)"
+LAYOUT = (
+    "images/, masks/ (.png of the images' stems), classes.yaml, and val.txt if it is not drawn "
+    "(stems, one a line)"
+)
 
 EXAMPLE = """
   - {name: background, color: [0, 0, 0]}
   - {name: road, color: [128, 64, 128]}
 or names alone; quote one that YAML takes for something else, such as "no"."""
+
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class NamedClass:
     """An entry of classes.yaml."""
 
     name: str
-    color: tuple[int, int, int] | None = None
+    color: Color | None = None
     """RGB; by default one of VOC's palette."""
 
     def check(self, key: str) -> None:
@@ -42,34 +55,76 @@ class NamedClass:
             within(key, "color", value, 0, 255)
 
 
+@dataclass(frozen=True)
+class Legend:
+    """What classes.yaml says."""
+
+    classes: tuple[NamedClass, ...]
+    ignore: tuple[Color, ...] = ()
+    """Colours in masks of what is ignored."""
+
+    def check(self, key: str) -> None:
+        """Colours tell classes apart."""
+        for i, color in enumerate(self.ignore):
+            for value in color:
+                within("ignore", str(i), value, 0, 255)
+        owners: dict[Color, str] = {}
+        named = [(entry.color, entry.name) for entry in self.classes if entry.color is not None]
+        for color, name in (*named, *((color, "ignore") for color in self.ignore)):
+            if color in owners:
+                raise InputError(
+                    f"{owners[color]!r} and {name!r} have the color {list(color)}; expected another"
+                )
+            owners[color] = name
+
+    def table(self) -> ClassTable:
+        """The classes, each with a colour."""
+        # VOC's first colour is black, which reads as background.
+        colors = tuple(c.color or palette_color(i + 1) for i, c in enumerate(self.classes))
+        return ClassTable(tuple(c.name for c in self.classes), colors)
+
+
 def download(raw: Path, local: Path) -> None:
     """Links the files of `local` to `raw`; there is nothing to fetch."""
     if not local.is_dir():
         raise InputError(f"{local}: no such folder; put your data there: {LAYOUT}")
-    read_classes(local / "classes.yaml")
-    link_tree(local, raw, ("images/*", "masks/*", "classes.yaml", "val.txt"))
+    read_legend(local / "classes.yaml")
+    for part, suffixes in (("images", SUFFIXES), ("masks", (".png",))):
+        if not files_by_stem(local / part, suffixes):
+            raise InputError(f"{local / part}: it is empty; expected {LAYOUT}")
+    link_tree(local, raw, ("images/*", "masks/*", "classes.yaml"))
+    if (local / "val.txt").exists():
+        link_tree(local, raw, ("val.txt",))
+
+
+def where(config: DatasetConfig, raw: Path) -> Path:
+    """What can be looked at before anything is downloaded: one's own folder; else `raw`."""
+    local = sources() / (config.folder or FOLDER)
+    return local if config.source == FOLDER and local.is_dir() else raw
 
 
 def class_table(config: DatasetConfig, raw: Path) -> ClassTable:
     """The classes of classes.yaml."""
-    return read_classes(raw / "classes.yaml")
+    return read_legend(raw / "classes.yaml").table()
 
 
-def read_classes(path: Path) -> ClassTable:
+def read_legend(path: Path) -> Legend:
     """Reads classes.yaml; raises ValueError that names the entry and shows an example."""
     if not path.is_file():
         raise InputError(
             f"{path} is missing; it lists the classes in index order, such as{EXAMPLE}"
         )
-    listed = read_yaml(path)
+    content = read_yaml(path)
     try:
-        if not isinstance(listed, list):
-            raise InputError(f"found {listed!r}; expected a list")
-        entries = [{"name": entry} if isinstance(entry, str) else entry for entry in listed]
-        classes = convert(tuple[NamedClass, ...], entries, "classes")
-        # VOC's first colour is black, which reads as background.
-        colors = tuple(c.color or palette_color(i + 1) for i, c in enumerate(classes))
-        return ClassTable(tuple(c.name for c in classes), colors)
+        if not isinstance(content, list | dict):
+            raise InputError(f"found {content!r}; expected a list")
+        content = {"classes": content} if isinstance(content, list) else content
+        if isinstance(listed := content.get("classes"), list):
+            named = [{"name": entry} if isinstance(entry, str) else entry for entry in listed]
+            content = content | {"classes": named}
+        legend = from_mapping(Legend, content, "")
+        legend.table()
+        return legend
     except ValueError as error:
         raise InputError(
             f"{path}: {error}. Write the classes in index order, such as{EXAMPLE}"
@@ -83,17 +138,83 @@ def samples(raw: Path, config: DatasetConfig) -> Iterator[RawSample]:
       ValueError: a file of another kind, a mask without an image, or a line of val.txt that names
         no image or one without a mask.
     """
-    images = files_by_stem(raw / "images", (".jpg", ".jpeg", ".png"))
+    legend = read_legend(raw / "classes.yaml")
+    images = files_by_stem(raw / "images", SUFFIXES)
     masks = files_by_stem(raw / "masks", (".png",))
     for stem, mask_file in masks.items():
         if stem not in images:
             raise InputError(f"{mask_file}: no image {stem} in {raw / 'images'}; add or rename it")
-    val = read_val(raw / "val.txt", images, masks)
+    if (raw / "val.txt").exists():
+        val = read_val(raw / "val.txt", images, masks)
+    else:
+        val = draw_val(masks, config, raw)
+        print(f"no val.txt: {len(val)} of {len(masks)} images with masks drawn to validate on")
     for stem in sorted(images, key=lambda stem: (stem in val, stem)):
         subset = "val" if stem in val else "train"
-        mask_file = masks.get(stem)
-        mask = None if mask_file is None else read_mask(mask_file)
-        yield RawSample(stem, subset, images[stem], mask, mask_file)
+        mask_file, mask, problem = masks.get(stem), None, None
+        try:
+            mask = None if mask_file is None else read_own_mask(mask_file, legend)
+        except InputError as error:
+            problem = str(error)
+        yield RawSample(stem, subset, images[stem], mask, mask_file, problem=problem, upright=True)
+
+
+def read_own_mask(path: Path, legend: Legend) -> np.ndarray:
+    """Uint8 [H, W] class indices of a mask of indices or of colours.
+
+    A palette whose colours are those of classes.yaml is read by its colours, any other by indices.
+    """
+    image = decode(path)
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8)
+    if image.mode not in ("RGB", "RGBA", "P"):
+        return read_mask(path)
+    pixels = np.asarray(image.convert("RGB"), np.int64)
+    code_HW = pixels @ (1 << 16, 1 << 8, 1)
+    codes, place = np.unique(code_HW, return_inverse=True)
+    index_of = {code_of(color): IGNORE_INDEX for color in legend.ignore}
+    named = [entry.color for entry in legend.classes if entry.color is not None]
+    if len(named) == len(legend.classes):
+        index_of |= {code_of(color): i for i, color in enumerate(named)}
+    unknown = [code for code in codes.tolist() if code not in index_of]
+    if image.mode == "P" and unknown:
+        return read_mask(path)
+    if len(named) < len(legend.classes):
+        missing = next(entry.name for entry in legend.classes if entry.color is None)
+        raise InputError(
+            f"{path}: a mask of colours, but classes.yaml gives {missing!r} none; add "
+            "`color: [red, green, blue]` to each class, or write masks of class indices"
+        )
+    if unknown:
+        some = ", ".join(str([code >> 16, code >> 8 & 255, code & 255]) for code in unknown[:3])
+        raise InputError(
+            f"{path}: {len(unknown)} colours of no class, such as {some}; add them to "
+            "classes.yaml, as a class's `color` or under `ignore`; blended edges come from "
+            "saving a mask as JPEG or shrinking it smoothly"
+        )
+    table = np.array([index_of[code] for code in codes.tolist()], np.uint8)
+    return table[place].reshape(code_HW.shape)
+
+
+def code_of(color: Color) -> int:
+    """One number for a colour."""
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def draw_val(masks: Collection[str], config: DatasetConfig, raw: Path) -> set[str]:
+    """Ids for validation: `config.val_share` of those with masks, at least one.
+
+    The order is by SHA-256 of seed and id, as in `pipeline.data.splits`.
+    """
+    if len(masks) < 2:
+        raise InputError(
+            f"{raw}: {len(masks)} images with masks; expected two at least, one to learn from and "
+            "one to validate on"
+        )
+    order = sorted(
+        masks, key=lambda stem: hashlib.sha256(f"{config.val_seed} {stem}".encode()).digest()
+    )
+    return set(order[: min(max(1, round(config.val_share * len(order))), len(order) - 1)])
 
 
 def files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -116,7 +237,7 @@ def read_val(path: Path, images: Collection[str], masks: Collection[str]) -> set
     """The ids of val.txt; blank lines are skipped."""
     if not path.is_file():
         raise InputError(f"{path} is missing; list the stems of the validation images, one a line")
-    ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    ids = [line.strip() for line in read_text(path).splitlines()]
     ids = [stem for stem in ids if stem]
     for stem in ids:
         if stem not in images:

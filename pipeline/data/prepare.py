@@ -15,14 +15,16 @@ from tqdm import tqdm
 from pipeline.artifacts import replacing, write_json, writing_to
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, Item, RawSample
+from pipeline.pictures import as_rgb, decode, is_plain, is_turned, upright
 from pipeline.typed import InputError
 
 
 def prepare(name: str, source: ModuleType, raw: Path, out: Path, config: DatasetConfig) -> None:
     """Writes `out`: `images/`, `masks/` and the `index.json` that `Prepared.open` reads.
 
-    An image keeps its file, byte for byte, unless it is higher than `config.height`; then it is
-    shrunk and written as PNG. A bad sample leaves `out` as it was.
+    An image keeps its file, byte for byte, unless it is higher than `config.height` or no plain
+    RGB (`pipeline.pictures.is_plain`; turned by EXIF, where that counts); then it is written as
+    PNG. A bad sample leaves `out` as it was.
 
     Args:
       name: of the data set.
@@ -42,23 +44,14 @@ def prepare(name: str, source: ModuleType, raw: Path, out: Path, config: Dataset
         samples = source.samples(raw, config)
         for sample in tqdm(samples, desc=f"prepare {name}", unit=" images", disable=None):
             check_id(sample, seen)
-            image = check_sample(sample, classes)
+            image, changed = check_sample(sample, classes)
             with writing_to(out):
-                items[sample.subset].append(write_item(sample, image, config.height, partial))
+                item = write_item(sample, image, partial, changed=changed, height=config.height)
+            items[sample.subset].append(item)
         if empty := [subset for subset, found in items.items() if not found]:
             raise InputError(f"{raw}: no {empty[0]} image; expected at least one train and one val")
         with writing_to(out):
-            write_index(partial / "index.json", name, classes, items)
-
-
-def decode(path: Path) -> Image.Image:
-    """The whole image of a file; raises ValueError where it is missing, cut short or damaged."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: not an image that can be read ({error}); get it anew") from error
+            write_index(partial / "index.json", name, classes, items, config.height)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -74,25 +67,40 @@ def read_mask(path: Path) -> np.ndarray:
 
 def check_id(sample: RawSample, seen: set[str]) -> None:
     """Raises ValueError unless the id is new and can name a file; adds it to `seen`."""
-    if "/" in sample.id or sample.id.startswith(".") or not sample.id:
-        raise InputError(f"{sample.image}: id {sample.id!r}; expected a file name's stem")
+    if "/" in sample.id or sample.id.startswith(".") or not (sample.id and sample.id.isprintable()):
+        raise InputError(
+            f"{sample.image}: id {sample.id!r}; expected a file name's stem, of printable "
+            "UTF-8: rename it"
+        )
     if sample.id in seen:
         raise InputError(f"{sample.image}: id {sample.id!r} occurs twice; expected unique ids")
     seen.add(sample.id)
 
 
-def check_sample(sample: RawSample, classes: ClassTable) -> Image.Image:
-    """The decoded image; raises ValueError unless image, mask and classes fit each other."""
-    image, mask = decode(sample.image), sample.mask
+def check_sample(sample: RawSample, classes: ClassTable) -> tuple[Image.Image, bool]:
+    """The decoded image, and whether it is another than its file has, made upright or plain.
+
+    Raises ValueError unless image, mask and classes fit each other.
+    """
+    if sample.problem is not None:
+        raise InputError(sample.problem)
+    stored, mask = decode(sample.image), sample.mask
+    turned = sample.upright and is_turned(stored)
+    changed = turned or not is_plain(stored)
+    image = upright(stored, sample.image) if turned else stored
+    if changed:
+        image = Image.fromarray(as_rgb(image, sample.image))
     if mask is None:
         if sample.subset == "val":
             raise InputError(f"{sample.image}: a validation image without a mask; add its mask")
-        return image
+        return image, changed
     mask_file = sample.mask_file or f"mask of {sample.image}"
     if mask.shape != (image.height, image.width):
+        unturned = turned and mask.shape == (stored.height, stored.width)
+        hint = " as its EXIF turns it: turn the mask too" if unturned else ""
         raise InputError(
             f"{mask_file}: {mask.shape[1]}x{mask.shape[0]} pixels; expected "
-            f"{image.width}x{image.height}, the size of {sample.image}"
+            f"{image.width}x{image.height}, the size of {sample.image}{hint}"
         )
     values = np.unique(mask)
     if (wrong := values[(values >= len(classes)) & (values != IGNORE_INDEX)]).size:
@@ -100,16 +108,22 @@ def check_sample(sample: RawSample, classes: ClassTable) -> Image.Image:
             f"{mask_file}: label {', '.join(map(str, wrong[:3]))}; "
             f"expected 0 to {len(classes) - 1}, or {IGNORE_INDEX} to ignore the pixel"
         )
-    return image
+    return image, changed
 
 
-def write_item(sample: RawSample, image: Image.Image, height: int | None, folder: Path) -> Item:
-    """Writes image and mask below `folder`: the image's own file, or both shrunk to `height`."""
+def write_item(
+    sample: RawSample, image: Image.Image, folder: Path, *, changed: bool, height: int | None
+) -> Item:
+    """Writes image and mask below `folder`: the image's own file unless it is `changed`.
+
+    Both are shrunk to `height` if they are higher.
+    """
     mask, image_name, mask_name = sample.mask, f"images/{sample.id}", None
     for part in ("images", "masks"):
         (folder / part).mkdir(exist_ok=True)
     if height is not None and image.height > height:
-        image, mask = shrink(image, mask, height)
+        (image, mask), changed = shrink(image, mask, height), True
+    if changed:
         image_name += ".png"
         image.save(folder / image_name)
     else:
@@ -136,12 +150,16 @@ def shrink(
 
 
 def write_index(
-    path: Path, name: str, classes: ClassTable, items: Mapping[str, Iterable[Item]]
+    path: Path,
+    name: str,
+    classes: ClassTable,
+    items: Mapping[str, Iterable[Item]],
+    height: int | None = None,
 ) -> None:
     """Writes what `Prepared.open` reads, items sorted by id."""
     named = zip(classes.names, classes.colors, strict=True)
     index = {"name": name, "classes": [{"name": n, "color": c} for n, c in named]}
-    index["digest"] = digest(path.parent)
+    index |= {"digest": digest(path.parent), "height": height}
     for subset, found in items.items():
         index[subset] = [asdict(item) for item in sorted(found, key=attrgetter("id"))]
     write_json(path, index)

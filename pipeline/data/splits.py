@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.artifacts import write_json
 from pipeline.config import SplitConfig
 from pipeline.data.base import Prepared
+from pipeline.params import read_text
 from pipeline.typed import InputError
 
 DRAWN = "drawn"
@@ -146,7 +147,7 @@ def read_list(key: str, path: Path) -> tuple[list[str], str]:
     """Ids of a list file in its order, and the form of its lines; blank lines are skipped."""
     if not path.is_file():
         raise InputError(f"{key}: no list at {path}; expected a path relative to data/lists")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path).splitlines()
     parsed = [
         (number, *parse_line(f"{path}, line {number}", line.strip()))
         for number, line in enumerate(lines, start=1)

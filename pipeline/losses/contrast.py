@@ -51,30 +51,28 @@ def anchor_contrast(
 def similarity(
     feature_PD: Tensor,
     label_P: Tensor,
-    bank_CQD: Tensor,
-    filled_CQ: Tensor,
+    centre_CD: Tensor,
+    held_C: Tensor,
     *,
     reduction: Reduction = "class",
 ) -> Tensor:
     """L_sim of equation 16: pulls a feature to its class's features in the memory bank.
 
-    A class with an empty bank counts nowhere.
+    The mean of 1 - cos(f, q) over the bank's q is 1 - f . mean(q), all at length 1: what a pixel
+    costs does not depend on the size of the bank.
 
     Args:
       label_P: 0..C-1.
-      bank_CQD: features of any length; get no gradient.
-      filled_CQ: bool, True for a slot that holds a feature.
+      centre_CD: mean of the class's features in the bank, each at length 1; gets no gradient.
+      held_C: bool, False for a class with an empty bank, which counts nowhere.
       reduction: "class" (mean of the means of the classes present), "every_class" (their sum over
         C) or "pixel" (mean).
 
     Returns:
       scalar in [0, 2], float32 or wider; 0 with a zero gradient where nothing counts.
     """
-    # The mean of 1 - cos(f, q) over the bank is 1 - f . mean(q), all at length 1.
-    unit_CQD = unit(bank_CQD.detach()) * filled_CQ[..., None]
-    centre_CD = unit_CQD.sum(dim=1) / filled_CQ.sum(dim=1).clamp(min=1)[:, None]
-    loss_P = 1 - (unit(feature_PD) * centre_CD[label_P]).sum(dim=1)
-    return _reduce(loss_P, label_P, filled_CQ.any(dim=1), reduction)
+    loss_P = 1 - (unit(feature_PD) * centre_CD.detach()[label_P]).sum(dim=1)
+    return _reduce(loss_P, label_P, held_C, reduction)
 
 
 def group_by_class(label_P: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from pipeline.augment.geometric import FILL
 from pipeline.augment.warp import WarpConfig, draw_points, sampling_grid, warp, warp_mask
 from pipeline.batch import Batch, Views
-from pipeline.config import at_least, within
 from pipeline.data.base import IGNORE_INDEX
 from pipeline.losses.adversarial import feature_matching, real_or_fake
 from pipeline.losses.consistency import probabilities, squared_difference
@@ -39,6 +38,7 @@ from pipeline.models.discriminator import Discriminator
 from pipeline.ramps import sigmoid_ramp
 from pipeline.seeding import drawn_from
 from pipeline.teaching import OTHER, frozen, with_own_rate
+from pipeline.typed import at_least, within
 
 
 @dataclass(frozen=True)

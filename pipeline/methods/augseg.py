@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig, mix
 from pipeline.batch import Batch, Views
-from pipeline.config import ConfigError
 from pipeline.data.base import IGNORE_INDEX
 from pipeline.losses.consistency import confident_cross_entropy, probabilities
 from pipeline.losses.segmentation import PseudoLabel
@@ -26,6 +25,7 @@ from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.teaching import Thresholded
+from pipeline.typed import ConfigError
 from pipeline.unlabeled import boxes_of
 
 

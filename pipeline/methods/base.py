@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import pipeline.methods
 from pipeline.batch import Batch, Views
-from pipeline.config import ConfigError, RecipeConfig, did_you_mean, from_mapping
+from pipeline.config import RecipeConfig
 from pipeline.losses.segmentation import (
     PseudoLabel,
     cross_entropy,
@@ -24,6 +24,7 @@ from pipeline.losses.segmentation import (
     supervised_loss,
 )
 from pipeline.models.deeplab import NetworkFactory, Output
+from pipeline.typed import ConfigError, did_you_mean, from_mapping
 from pipeline.unlabeled import forward_each, measured
 
 

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.batch import Batch, Views
-from pipeline.config import at_least, within
+from pipeline.cells import at_cells
 from pipeline.data.base import IGNORE_INDEX
-from pipeline.dual_contrast import at_cells
 from pipeline.losses.directional import directional_contrast, surer
 from pipeline.losses.segmentation import pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output, Projected
+from pipeline.typed import at_least, within
 from pipeline.unlabeled import accuracy
 
 GRID = 8

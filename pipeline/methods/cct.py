@@ -28,12 +28,12 @@ from pipeline.augment.features import (
     uniform_noise,
 )
 from pipeline.batch import Batch
-from pipeline.config import ConfigError, at_least, within
 from pipeline.losses.consistency import probabilities, squared_difference
 from pipeline.losses.segmentation import pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.ramps import sigmoid_ramp
+from pipeline.typed import ConfigError, at_least, within
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import at_least
 from pipeline.losses.mismatch import class_mismatch_score, confusion_matrix
 from pipeline.losses.segmentation import PseudoLabel, weighted_cross_entropy
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.teaching import Weighted, mixed_lesson
+from pipeline.typed import at_least
 
 NETWORKS = ("conservative", "progressive")
 

@@ -28,9 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.batch import Batch, Views
-from pipeline.config import ConfigError, at_least, within
+from pipeline.cells import at_cells
 from pipeline.data.base import IGNORE_INDEX
-from pipeline.dual_contrast import at_cells
 from pipeline.losses.error_localization import localization_loss, window_contrast
 from pipeline.losses.segmentation import hard_cross_entropy, pseudo_label
 from pipeline.methods.base import MethodBase, Setting
@@ -38,6 +37,7 @@ from pipeline.models.deeplab import DeepLabV3Plus, NetworkFactory, Projected
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.models.localizer import ErrorLocalizer
 from pipeline.seeding import drawn_from
+from pipeline.typed import ConfigError, at_least, within
 from pipeline.unlabeled import accuracy
 
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import at_least, within
 from pipeline.losses.consistency import fuzzy_positive_loss, fuzzy_positives, probabilities
 from pipeline.losses.segmentation import PseudoLabel
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.teaching import Weighted
+from pipeline.typed import at_least, within
 from pipeline.unlabeled import boxes_of, look
 
 OTHER = {"first": "second", "second": "first"}

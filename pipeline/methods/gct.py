@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.batch import Batch
-from pipeline.config import at_least, within
 from pipeline.losses.consistency import squared_difference
 from pipeline.losses.flaw import flaw_target, less_flawed, readable
 from pipeline.methods.base import Consistency, Seen, Setting
@@ -27,6 +26,7 @@ from pipeline.precision import wide
 from pipeline.ramps import sigmoid_ramp
 from pipeline.seeding import drawn_from
 from pipeline.teaching import OTHER, frozen, with_own_rate
+from pipeline.typed import at_least, within
 from pipeline.unlabeled import valid_pixels
 
 

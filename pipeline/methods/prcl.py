@@ -28,9 +28,8 @@ from torch import Tensor, nn
 from pipeline.augment.classmix import class_mask
 from pipeline.augment.cutmix import mix
 from pipeline.batch import Batch, Views
-from pipeline.config import at_least, within
+from pipeline.cells import cells_of
 from pipeline.data.base import IGNORE_INDEX
-from pipeline.dual_contrast import at_cells, counted_pixels
 from pipeline.losses.consistency import probabilities
 from pipeline.losses.probabilistic import (
     Gaussians,
@@ -43,6 +42,7 @@ from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.models.gaussian import Fused, FusedOutput, MeanHead, VarianceHead
 from pipeline.seeding import drawn_from
 from pipeline.teaching import with_own_rate
+from pipeline.typed import at_least, within
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,10 @@ class Method(Consistency):
         mean = torch.cat([self.mean_head(each.fused) for each in both])
         variance = self.variance_head(torch.cat([each.fused for each in both]))
         prob = probabilities(torch.cat([each.coarse for each in both]))
-        label = at_cells(label_NHW, mean.shape[-2:], align_corners=self.align_corners)
-        mean_PD, label_P = counted_pixels(mean.float(), label)
-        variance_PD, _ = counted_pixels(variance, label)
-        prob_PC, _ = counted_pixels(prob, label)
+        (mean_PD, label_P), (variance_PD, _), (prob_PC, _) = (
+            cells_of(each, label_NHW, align_corners=self.align_corners)
+            for each in (mean.float(), variance, prob)
+        )
         hard_P = prob_PC.gather(1, label_P[:, None]).squeeze(1) < config.strong_threshold
         self.diagnostics["share_hard"] = hard_P.float().mean()
         self.diagnostics["variance"] = variance_PD.detach().mean()

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.augment.features import adversarial_noise
 from pipeline.batch import Batch, Views
-from pipeline.config import at_least, within
 from pipeline.losses.consistency import negative_loss, probabilities
 from pipeline.losses.segmentation import pseudo_label, weighted_cross_entropy
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.ramps import cosine_ramp
+from pipeline.typed import at_least, within
 from pipeline.unlabeled import boxes_of, look
 
 

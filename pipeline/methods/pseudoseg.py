@@ -25,9 +25,8 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import ConfigError, at_least
+from pipeline.cells import at_cells
 from pipeline.data.base import IGNORE_INDEX
-from pipeline.dual_contrast import at_cells
 from pipeline.losses.image_level import (
     activation_maps,
     calibrated_mean,
@@ -41,6 +40,7 @@ from pipeline.models.deeplab import initialise
 from pipeline.models.score_attention import ScoreAttention, in_eval_mode
 from pipeline.seeding import drawn_from
 from pipeline.teaching import Thresholded
+from pipeline.typed import ConfigError, at_least
 from pipeline.unlabeled import boxes_of
 
 

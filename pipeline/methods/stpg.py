@@ -17,11 +17,10 @@ from torch import Tensor
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import ConfigError, at_least
+from pipeline.cells import cells_of
 from pipeline.data.base import IGNORE_INDEX
-from pipeline.dual_contrast import ContrastConfig, DualContrast, at_cells, counted_pixels
+from pipeline.dual_contrast import ContrastConfig, DualContrast, true_class_prob
 from pipeline.losses.mismatch import (
-    PseudoLabelParts,
     class_mismatch_score,
     confusion_matrix,
     partition_pseudo_labels,
@@ -36,10 +35,9 @@ from pipeline.losses.segmentation import (
 from pipeline.methods.base import MethodBase, Setting
 from pipeline.models.deeplab import DeepLabV3Plus, Output, Projected
 from pipeline.models.ema import Teacher, TeacherConfig
-from pipeline.unlabeled import accuracy, boxes_of, forward_each, labels_of
-
-IMAGES_SHOWN = 4
-"""Of a batch, in the snapshot of a training."""
+from pipeline.selection import selection_diagnostics, selection_pictures
+from pipeline.typed import ConfigError, at_least
+from pipeline.unlabeled import boxes_of, forward_each, labels_of
 
 
 @dataclass(frozen=True)
@@ -185,43 +183,17 @@ class Method(MethodBase):
         parts = partition_pseudo_labels(student_NHW, label_NHW, score_C, mixed.valid_NHW)
         selected_NHW = select(parts, self.config.selection)
         if self.measuring:
-            self.note_selection(student_NHW, mixed, parts, selected_NHW)
+            truth_NHW, valid_NHW = mixed.truth_NHW, mixed.valid_NHW
+            self.diagnostics |= selection_diagnostics(
+                label_NHW, truth_NHW, valid_NHW, parts, selected_NHW, num_classes=self.num_classes
+            )
+            self.snapshot = selection_pictures(
+                mixed.image, valid_NHW, truth_NHW, student_NHW, label_NHW, parts, selected_NHW
+            )
             self.snapshot |= {"confusion_CC": confusion_CC, "score_C": score_C}
         return weighted_cross_entropy(
             logits_NCHW, label_NHW, confidence_NHW * selected_NHW, mixed.valid_NHW
         )
-
-    def note_selection(
-        self, student_NHW: Tensor, mixed: Mixed, parts: PseudoLabelParts, selected_NHW: Tensor
-    ) -> None:
-        """For the log and for figures: what is selected, of which class, and how right it is."""
-        label_NHW, truth_NHW = mixed.by_gen.label_NHW, mixed.truth_NHW
-        num_valid = mixed.valid_NHW.sum().clamp(min=1)
-        known_NHW = selected_NHW & (truth_NHW != IGNORE_INDEX)
-        right_NHW = known_NHW & (label_NHW == truth_NHW)
-        self.diagnostics |= {
-            "share_consistent": parts.consistent_NHW.sum() / num_valid,
-            "share_high": parts.high_NHW.sum() / num_valid,
-            "share_selected": selected_NHW.sum() / num_valid,
-            "accuracy_selected": accuracy(label_NHW, truth_NHW, selected_NHW),
-            "accuracy_consistent": accuracy(label_NHW, truth_NHW, parts.consistent_NHW),
-            "accuracy_high": accuracy(label_NHW, truth_NHW, parts.high_NHW),
-            "accuracy_low": accuracy(label_NHW, truth_NHW, parts.low_NHW),
-            "selected_by_class": label_NHW[known_NHW].bincount(minlength=self.num_classes),
-            "right_selected_by_class": label_NHW[right_NHW].bincount(minlength=self.num_classes),
-        }
-        part_NHW = 1 * parts.consistent_NHW + 2 * parts.high_NHW + 3 * parts.low_NHW
-        pixels = {
-            "image_N3HW": (255 * mixed.image).round(),
-            "valid_NHW": mixed.valid_NHW,
-            "truth_NHW": truth_NHW,
-            "student_NHW": student_NHW,
-            "teacher_NHW": label_NHW,
-            "part_NHW": part_NHW,
-            "selected_NHW": selected_NHW,
-        }
-        few = slice(0, IMAGES_SHOWN)
-        self.snapshot = {name: value[few].to(torch.uint8) for name, value in pixels.items()}
 
     def contrast_losses(
         self,
@@ -254,23 +226,15 @@ class Method(MethodBase):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Projections [P, D] and classes [P]: true ones, or of the teacher that teaches."""
         config = self.config.contrast
-        students = self.students()
+        students, where = self.students(), {"align_corners": self.align_corners}
         for name in filter(students.__contains__, config.students):
             output_l, output_u = outputs[name]
             if "labeled" in config.pixels:
-                yield self.projected(students[name], output_l, batch.label_l)
+                yield cells_of(students[name].project(output_l), batch.label_l, **where)
             if "unlabeled" in config.pixels and mixed is not None:
                 taught = mixed.by_pro if name == "gen" else mixed.by_gen
                 label_NHW = taught.label_NHW.masked_fill(~mixed.valid_NHW, IGNORE_INDEX)
-                yield self.projected(students[name], output_u, label_NHW)
-
-    def projected(
-        self, student: Projected, output: Output, label_NHW: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The student's projections [P, D] and the labels [P] of the pixels where they lie."""
-        feature = student.project(output)
-        size = feature.shape[-2:]
-        return counted_pixels(feature, at_cells(label_NHW, size, align_corners=self.align_corners))
+                yield cells_of(students[name].project(output_u), label_NHW, **where)
 
     @torch.no_grad()
     def observe(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -282,12 +246,7 @@ class Method(MethodBase):
         output = self.gen_teacher(batch.image_l)
         feature = self.gen_teacher.average.project(output)
         prob_NHW = true_class_prob(output.logits, batch.label_l)
-        label_NHW, prob_NHW = (
-            at_cells(value, feature.shape[-2:], align_corners=self.align_corners)
-            for value in (batch.label_l, prob_NHW)
-        )
-        feature_PD, label_P = counted_pixels(feature, label_NHW)
-        return feature_PD, label_P, prob_NHW[label_NHW != IGNORE_INDEX]
+        return cells_of(feature, batch.label_l, prob_NHW, align_corners=self.align_corners)
 
     def after_backward(self, progress: float) -> None:
         """The bank takes what was observed."""
@@ -307,9 +266,3 @@ class Method(MethodBase):
     def predictor(self) -> DeepLabV3Plus:
         """Gen-Student (section 4.1)."""
         return self.gen_student.network
-
-
-def true_class_prob(logits_NCHW: Tensor, label_NHW: Tensor) -> Tensor:
-    """Float32 [N, H, W], the probability of the true class; anything where that is ignored."""
-    label_NHW = label_NHW.where(label_NHW != IGNORE_INDEX, 0)
-    return logits_NCHW.float().softmax(dim=1).gather(1, label_NHW[:, None]).squeeze(1)

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import ConfigError, within
 from pipeline.losses.segmentation import hard_cross_entropy, pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.teaching import Weighted
+from pipeline.typed import ConfigError, within
 from pipeline.unlabeled import boxes_of
 
 KEPT = ("early", "middle", "last")

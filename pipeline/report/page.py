@@ -7,12 +7,12 @@ from pathlib import Path
 from statistics import mean
 
 from pipeline.artifacts import Paths
-from pipeline.config import Params, reference
+from pipeline.config import Params
 from pipeline.report.markup import Html, Markdown, Markup
 from pipeline.report.results import Results, mean_and_deviation
 from pipeline.report.spec import FigureSpec, Note, Paper
 from pipeline.report.tables import INTERVALS, MEASURED, PUBLISHED, Table, capitalized, fill
-from pipeline.typed import InputError
+from pipeline.typed import InputError, reference
 
 ARTICLE = "https://arxiv.org/abs/2409.12680"
 SHOWS = {
@@ -107,7 +107,9 @@ def figure_of(key: str, spec: FigureSpec, note: Note, paths: Paths) -> Figure:
     name = spec.source.removeprefix("as ")
     source = f"Like {name} of the paper" if name.startswith("Figure") else capitalized(name)
     png = made_by("figures", paths.figures() / f"{key}.png").read_bytes()
-    return Figure(f"{spec.title}{note.title}", f"{source}.", SHOWS[spec.kind], spec.runs, png)
+    return Figure(
+        f"{spec.title}{note.title}", f"{source}.", SHOWS.get(spec.kind, spec.title), spec.runs, png
+    )
 
 
 def run_of(run: str, results: Results) -> Run:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import read_yaml
+from pipeline.params import read_yaml
 from pipeline.typed import ConfigError, at_least, from_mapping
 
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from pipeline.augment.warp import WarpConfig, draw_points, sampling_grid, warp, warp_mask
-from pipeline.config import ConfigError
-from pipeline.typed import from_mapping
+from pipeline.typed import ConfigError, from_mapping
 
 CORNERS = [[0.0, 0.0], [0.0, 59.0], [29.0, 0.0], [29.0, 59.0]]
 

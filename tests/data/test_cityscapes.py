@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config import ConfigError, DatasetConfig, Draw
+from pipeline.config import DatasetConfig, Draw
 from pipeline.data import cityscapes
-from pipeline.typed import from_mapping
+from pipeline.typed import ConfigError, from_mapping
 from tests.data.formats import write_cityscapes, write_gray_png
 
 PUBLISHED = DatasetConfig(source="cityscapes")

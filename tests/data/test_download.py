@@ -376,3 +376,18 @@ def test_link_tree_on_a_full_disk_leaves_no_half_copied_file(tree, tmp_path, mon
     with pytest.raises(OSError, match=r"no space left to write .*out/top/b/3\.txt"):
         link_tree(tree, tmp_path / "out", ["top/b/*"])
     assert files_of(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("kind", ["x.tgz", "x.zip"])
+def test_extract_refuses_what_would_fill_the_disk(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("pipeline.data.download.MAX_UNPACKED", 1 << 20)
+    path = make(tmp_path / kind, {f"top/{k}.txt": bytes(1 << 19) for k in range(3)})
+    assert path.stat().st_size * 50 < 3 << 19
+    with pytest.raises(ValueError, match=r"refused, since up to 'top/2.txt' it holds more than 50"):
+        extract(path, tmp_path / "out")
+    assert os.listdir(tmp_path) == [kind]
+    extract(path, tmp_path / "out", ["top/1.txt"])
+    monkeypatch.setattr("pipeline.data.download.MAX_FILES", 2)
+    make(path, {f"top/{k}.txt": b"" for k in range(3)})
+    with pytest.raises(ValueError, match=r"refused, since up to 'top/2.txt' .*more than 2 files"):
+        extract(path, tmp_path / "out")

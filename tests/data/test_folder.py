@@ -1,3 +1,5 @@
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ from pipeline.config import DatasetConfig
 from pipeline.data import folder
 from pipeline.data.base import Prepared
 from pipeline.data.prepare import prepare
+from pipeline.pictures import ORIENTATION, read_rgb
 
 CONFIG = DatasetConfig("folder")
 
@@ -75,7 +78,13 @@ def test_a_class_without_a_colour_gets_one_of_its_own(local, text, names):
     ("text", "message"),
     [
         ("", "found None; expected a list"),
-        ("sky: 0", "found {'sky': 0}; expected a list"),
+        ("sky", "found 'sky'; expected a list"),
+        ("sky: 0", "sky: unknown"),
+        ("classes: [a, b]\nignore: [[0, 0, 256]]", r"ignore\.0: 256; expected 0 to 255"),
+        (
+            "- {name: a, color: [1, 2, 3]}\n- {name: b, color: [1, 2, 3]}",
+            r"'a' and 'b' have the col",
+        ),
         ("[sky]", "1 classes; expected 2 to 255"),
         ("[sky, sky]", "a class name occurs twice"),
         ("[yes, sky]", r"classes\[0\]: found True; expected a mapping"),
@@ -121,7 +130,7 @@ def test_a_missing_part_is_named(local, part):
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("images/x.tif", r"images/x\.tif: expected only \.jpg, \.jpeg, \.png; convert or remove"),
+        ("images/x.svg", r"images/x\.svg: expected only \.bmp, .*, \.webp; convert or remove"),
         ("masks/a.bmp", r"masks/a\.bmp: expected only \.png"),
         ("images/b.png", r"images/b\.png: b\.jpg has the same stem; rename one"),
         ("masks/c.png", r"masks/c\.png: no image c in .*images; add or rename it"),
@@ -146,10 +155,180 @@ def test_a_validation_id_that_is_no_use_is_named(local, text, message):
         read(local)
 
 
-def test_a_missing_validation_list_is_named(local):
+def test_without_a_list_some_images_with_masks_are_drawn(local, capsys):
     (local / "val.txt").unlink()
-    with pytest.raises(ValueError, match=r"val\.txt is missing; list the stems"):
+    for k in range(8):
+        Image.new("RGB", (8, 6)).save(local / f"images/m{k}.png")
+        Image.fromarray(np.zeros((6, 8), np.uint8)).save(local / f"masks/m{k}.png")
+    drawn = {}
+    for share, seed in ((0.2, 0), (0.5, 0), (0.5, 1), (0.01, 0), (0.9, 0)):
+        config = DatasetConfig("folder", val_share=share, val_seed=seed)
+        found = list(folder.samples(local, config))
+        drawn[share, seed] = {s.id for s in found if s.subset == "val"}
+        assert all(s.mask is not None for s in found if s.subset == "val")
+        assert len(found) == 11
+    assert "no val.txt: 2 of 10 images with masks drawn to validate on" in capsys.readouterr().out
+    assert [len(ids) for ids in drawn.values()] == [2, 5, 5, 1, 9]
+    assert drawn[0.2, 0] < drawn[0.5, 0] != drawn[0.5, 1]
+    assert drawn[0.2, 0] == {s.id for s in read(local) if s.subset == "val"}
+
+
+def test_one_mask_is_too_few_to_draw_from(local):
+    (local / "val.txt").unlink()
+    (local / "masks/a.png").unlink()
+    with pytest.raises(ValueError, match=r"1 images with masks; expected two at least"):
         read(local)
+
+
+COLORED = """
+classes:
+  - {name: ground, color: [0, 0, 0]}
+  - {name: leaf, color: [0, 200, 0]}
+ignore: [[255, 255, 255]]
+"""
+
+
+def colored(path: Path, colors: list[tuple[int, int, int]], mode: str = "RGB") -> None:
+    """A mask of one row of colours, over the 8 x 6 image."""
+    pixels = np.resize(np.array(colors, np.uint8), (6, 8, 3))
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_masks_of_colours_become_indices(local, mode):
+    (local / "classes.yaml").write_text(COLORED)
+    colored(local / "masks/a.png", [(0, 0, 0), (0, 200, 0), (255, 255, 255), (0, 200, 0)], mode)
+    mask = read(local)[0].mask
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, np.resize([0, 1, 255, 1], (6, 8)))
+
+
+def test_colours_that_mean_nothing_are_shown(local):
+    (local / "classes.yaml").write_text(COLORED)
+    colored(local / "masks/a.png", [(0, 0, 0), (0, 100, 0), (0, 199, 0)])
+    problem = read(local)[0].problem
+    assert "masks/a.png: 2 colours of no class, such as [0, 100, 0], [0, 199, 0]; add" in problem
+    with pytest.raises(ValueError, match="2 colours of no class"):
+        prepare("mine", folder, local, local.parent / "out", CONFIG)
+    (local / "classes.yaml").write_text("[ground, leaf]")
+    problem = read(local)[0].problem
+    assert "a mask of colours, but classes.yaml gives 'ground' none; add `color" in problem
+
+
+def test_a_palette_is_read_by_its_colours_only_where_they_are_the_classes(local):
+    (local / "classes.yaml").write_text(COLORED)
+    mask = Image.fromarray(np.resize(np.array([3, 7, 9], np.uint8), (6, 8)))
+    palette = [0] * 768
+    for value, color in ((3, (0, 200, 0)), (7, (255, 255, 255)), (9, (0, 0, 0))):
+        palette[3 * value : 3 * value + 3] = color
+    mask.putpalette(palette)
+    mask.save(local / "masks/a.png")
+    np.testing.assert_array_equal(read(local)[0].mask, np.resize([1, 255, 0], (6, 8)))
+    palette[9:12] = (1, 200, 0)
+    mask.putpalette(palette)
+    mask.save(local / "masks/a.png")
+    np.testing.assert_array_equal(read(local)[0].mask, np.resize([3, 7, 9], (6, 8)))
+
+
+def test_masks_of_one_bit_are_indices(local):
+    Image.fromarray(np.resize([False, True], (6, 8))).save(local / "masks/a.png")
+    np.testing.assert_array_equal(read(local)[0].mask, np.resize([0, 1], (6, 8)))
+
+
+def test_an_empty_part_is_named(local, tmp_path):
+    for file in (local / "masks").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match=r"mine/masks: it is empty; expected images/"):
+        folder.download(tmp_path / "raw", local)
+
+
+def bytes_like(pixels: np.ndarray, mode: str) -> Image.Image:
+    """The picture in one of PIL's modes."""
+    if mode == "I;16":
+        return Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+    picture = Image.fromarray(pixels)
+    if mode == "P;transparent":
+        picture = picture.quantize(8)
+        picture.info["transparency"] = 0
+        return picture
+    return picture.convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("file", "mode"),
+    [
+        ("b.bmp", "RGB"),
+        ("b.gif", "P"),
+        ("b.tif", "CMYK"),
+        ("b.TIFF", "RGB"),
+        ("b.webp", "RGBA"),
+        ("b.png", "LA"),
+        ("b.png", "RGBA"),
+        ("b.png", "I;16"),
+        ("b.png", "P;transparent"),
+        ("b.png", "1"),
+        ("b.jpg", "L"),
+        ("b.jpg", "CMYK"),
+    ],
+)
+def test_images_of_any_kind_are_prepared_as_they_look(local, tmp_path, file, mode):
+    (local / "images/b.jpg").unlink()
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    options = {"lossless": True} if file.endswith("webp") else {}
+    bytes_like(pixels, mode).save(local / "images" / file, **options)
+    prepare("mine", folder, local, tmp_path / "out", CONFIG)
+    data = Prepared.open(tmp_path / "out")
+    b = next(item for item in data.train if item.id == "b")
+    np.testing.assert_array_equal(data.read_image(b), read_rgb(local / "images" / file))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photograph_is_prepared_upright(local, tmp_path, orientation):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(pixels).save(local / "images/a.PNG", exif=exif)
+    upright = read_rgb(local / "images/a.PNG")
+    Image.fromarray(np.ones(upright.shape[:2], np.uint8)).save(local / "masks/a.png")
+    prepare("mine", folder, local, tmp_path / "out", CONFIG)
+    data = Prepared.open(tmp_path / "out")
+    np.testing.assert_array_equal(data.read_image(data.train[0]), upright)
+    assert (upright.shape == pixels.shape) == (orientation < 5)
+    assert np.array_equal(upright, pixels) == (orientation == 1)
+
+
+def test_a_mask_that_was_not_turned_is_told(local, tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.new("RGB", (8, 6)).save(local / "images/a.PNG", exif=exif)
+    with pytest.raises(ValueError, match=r"masks/a\.png: 8x6 pixels; expected 6x8.* turn the mask"):
+        prepare("mine", folder, local, tmp_path / "out", CONFIG)
+
+
+NAMES = ("a b", "ä", "森", "$(touch x)", "a;b", "-rf", "a'b\"c", "a#b", "100%", "{a}", "*")
+
+
+def test_names_of_any_characters_are_prepared(local, tmp_path):
+    for name in NAMES:
+        Image.new("RGB", (8, 6)).save(local / "images" / f"{name}.png")
+        Image.fromarray(np.ones((6, 8), np.uint8)).save(local / "masks" / f"{name}.png")
+    (local / "val.txt").write_text("\n".join(NAMES[:5]), encoding="utf-8")
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    folder.download(raw, local)
+    prepare("mine", folder, raw, tmp_path / "out", CONFIG)
+    data = Prepared.open(tmp_path / "out")
+    assert {item.id for item in data.val} == set(NAMES[:5])
+    assert set(NAMES) < {item.id for item in (*data.train, *data.val)}
+    assert all(data.read_image(item).shape == (6, 8, 3) for item in data.train)
+
+
+@pytest.mark.parametrize("name", [b"new\nline", b"\x07bell", b"\xff\xfe"])
+def test_names_that_cannot_be_written_down_are_refused(local, tmp_path, name):
+    file = os.fsencode(local / "images") + b"/" + name + b".png"
+    shutil.copyfile(local / "images/a.PNG", file)
+    with pytest.raises(ValueError, match=r"expected a file name's stem, of printable UTF-8: ren"):
+        prepare("mine", folder, local, tmp_path / "out", CONFIG)
 
 
 def test_a_validation_list_from_any_editor_is_read(local):

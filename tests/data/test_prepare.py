@@ -1,5 +1,6 @@
 import errno
 import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,8 @@ from PIL import Image
 
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, Prepared, RawSample
-from pipeline.data.prepare import decode, prepare, read_mask, shrink
+from pipeline.data.prepare import prepare, read_mask, shrink
+from pipeline.pictures import decode
 
 CLASSES = ClassTable(("road", "sky", "car"), ((128, 64, 128), (70, 130, 180), (0, 0, 142)))
 HEIGHT, WIDTH = 6, 8
@@ -220,3 +222,19 @@ def test_an_output_that_cannot_be_written_is_named(samples, tmp_path, monkeypatc
             run(samples, tmp_path / "out")
     assert caught.value.errno == code
     assert sorted(p.name for p in tmp_path.iterdir()) == ["raw"]
+
+
+def test_a_disk_that_fills_up_leaves_the_old_data_and_says_so(samples, tmp_path):
+    before = run(samples, tmp_path / "out").digest
+    large = [replace(s, image=image_file(tmp_path, f"{s.id}.png", 200, 200), mask=mask(200, 200))
+             for s in samples]  # fmt: skip
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"out cannot be written \(.*free some disk space"):
+            run(large, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert Prepared.open(tmp_path / "out").digest == before
+    assert not (tmp_path / "out.partial").exists()
+    assert run(large, tmp_path / "out").digest != before

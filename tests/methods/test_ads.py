@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.augment.warp import draw_points, sampling_grid, warp
-from pipeline.config import ConfigError
 from pipeline.methods import ads, base
 from pipeline.models.deeplab import Output
+from pipeline.typed import ConfigError
 from tests.methods.test_contract import make, make_batch, run_steps
 from tests.methods.test_field import passed, pixels, slow_distance, slow_mean
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from pipeline.config import ConfigError
 from pipeline.methods import augseg, base
+from pipeline.typed import ConfigError
 from tests.methods.test_contract import make, make_batch, run_steps
 from tests.methods.test_field import spoil
 

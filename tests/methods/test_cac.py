@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.config import ConfigError
 from pipeline.methods import base
 from pipeline.methods.cac import Cells
+from pipeline.typed import ConfigError
 from pipeline.unlabeled import forward_each
 from tests.methods.test_contract import make, make_batch, run_steps
 

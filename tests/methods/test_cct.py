@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.config import ConfigError
 from pipeline.methods import base, cct
+from pipeline.typed import ConfigError
 from tests.methods.test_contract import make, make_batch, run_steps
 from tests.methods.test_field import padded_batch, slow_distance, spoil
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from pipeline.batch import Batch
-from pipeline.config import ConfigError, RecipeConfig
+from pipeline.config import RecipeConfig
 from pipeline.methods import base
 from pipeline.seeding import seed_global
+from pipeline.typed import ConfigError
 from tests.prepared import NETWORK
 
 RECIPE = RecipeConfig(crop=(32, 32), batch=2, steps=8, lr=0.05, network=NETWORK)

@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.config import ConfigError
-from pipeline.dual_contrast import at_cells
+from pipeline.cells import at_cells
 from pipeline.losses.error_localization import localization_loss
 from pipeline.losses.segmentation import cross_entropy
 from pipeline.methods import base
+from pipeline.typed import ConfigError
 from tests.losses.test_error_localization import slow_contrast
 from tests.methods.test_contract import RECIPE, UNLABELED, make, make_batch, run_steps
 from tests.methods.test_field import slow_mean, spoil

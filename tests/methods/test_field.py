@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pipeline import unlabeled
-from pipeline.config import ConfigError
 from pipeline.losses.segmentation import PseudoLabel
 from pipeline.methods import base, cpcl, cps, ctt
+from pipeline.typed import ConfigError
 from pipeline.unlabeled import forward_each
 from tests.methods.test_contract import RECIPE, make, make_batch, run_steps
 

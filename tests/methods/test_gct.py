@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from pipeline.config import ConfigError
 from pipeline.losses.flaw import readable
 from pipeline.methods import base
+from pipeline.typed import ConfigError
 from tests.methods.test_contract import make, make_batch, run_steps
 from tests.methods.test_field import padded_batch, passed, slow_distance
 

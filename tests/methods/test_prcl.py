@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from pipeline.augment.cutmix import mix
-from pipeline.config import ConfigError
-from pipeline.dual_contrast import at_cells
+from pipeline.cells import at_cells
 from pipeline.losses.segmentation import pseudo_label
 from pipeline.methods import base, prcl
+from pipeline.typed import ConfigError
 from tests.methods.test_contract import make, make_batch, run_steps
 from tests.methods.test_field import padded_batch, passed, pixels, slow_cross_entropy, spoil
 

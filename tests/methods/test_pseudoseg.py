@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.config import ConfigError
-from pipeline.dual_contrast import at_cells
+from pipeline.cells import at_cells
 from pipeline.losses.image_level import sharpen
 from pipeline.methods import base
+from pipeline.typed import ConfigError
 from tests.losses.test_image_level import grad_cam, slow_mean
 from tests.methods.test_contract import RECIPE, make, make_batch, run_steps
 from tests.methods.test_field import padded_batch

@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.config import ConfigError
-from pipeline.dual_contrast import at_cells
+from pipeline.cells import at_cells
+from pipeline.dual_contrast import true_class_prob
+from pipeline.losses.anchors import unit
 from pipeline.losses.segmentation import PseudoLabel
 from pipeline.methods import base
-from pipeline.methods.stpg import Mixed, true_class_prob
+from pipeline.methods.stpg import Mixed
+from pipeline.typed import ConfigError
 from tests.methods.test_contract import RECIPE, make, make_batch, run_steps
 
 
@@ -96,7 +98,7 @@ def test_the_bank_is_filled_from_the_general_teacher():
     method.losses(batch, 0.2)
     method.after_backward(0.2)
     assert len(features) == 1
-    flat = features[0].movedim(1, -1).reshape(-1, 24)
+    flat = unit(features[0].movedim(1, -1).reshape(-1, 24))
     kept = method.contrast.bank.bank_CQD[method.contrast.bank.filled_CQ]
     assert len(kept) > 0
     assert all((flat == row).all(dim=1).any() for row in kept)

@@ -3,9 +3,9 @@ import copy
 import pytest
 import torch
 
-from pipeline.config import ConfigError
 from pipeline.methods import base
 from pipeline.methods.stpp import agreement
+from pipeline.typed import ConfigError
 from tests.methods.test_contract import UNLABELED, make, make_batch, run_steps
 
 

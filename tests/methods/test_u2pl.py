@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from pipeline.config import ConfigError
-from pipeline.dual_contrast import at_cells
+from pipeline.cells import at_cells
 from pipeline.losses.unreliable import entropy
 from pipeline.methods import base
+from pipeline.typed import ConfigError
 from pipeline.unlabeled import forward_each
 from tests.methods.test_contract import make, make_batch, run_steps
 from tests.methods.test_field import padded_batch, passed, pixels, slow_cross_entropy, spoil

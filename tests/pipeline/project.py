@@ -149,17 +149,22 @@ class Project:
         return printed
 
 
-def make_project(root: Path) -> Project:
-    """A copy of the repository in which everything is made, for the first time."""
+def copy_of_repository(root: Path) -> Project:
+    """A copy of the repository's code and pipeline, without a study."""
     for folder in ("pipeline", "stages", "data/lists"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, root / name)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    return Project(root)
+
+
+def make_project(root: Path) -> Project:
+    """A copy of the repository in which everything is made, for the first time."""
+    project = copy_of_repository(root)
     (root / "params.yaml").write_text(dumps_yaml(PARAMS))
     (root / "paper.yaml").write_text(dumps_yaml(PAPER))
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    project = Project(root)
     assert project.repro() == BEFORE_TRAINING | REPORTS | {
         "train@plain", "evaluate@plain", "train@ours", "evaluate@ours", "examine@ours",
     }  # fmt: skip

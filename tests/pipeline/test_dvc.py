@@ -8,10 +8,14 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
+import time
 
 import psutil
 import pytest
 
+from tests.faults import stage_of
 from tests.pipeline.project import BEFORE_TRAINING, REPORTS, Project, make_project
 
 pytestmark = pytest.mark.slow
@@ -80,6 +84,49 @@ def test_all_made_again_after_interruptions_is_the_same_bits(project):
     assert BEFORE_TRAINING.isdisjoint(project.repro())
     assert project.results() == before
     assert {f"runs/tiny/{run}/seed0/model.pt" for run in ("plain", "ours")} <= set(before)
+
+
+def test_of_two_at_once_one_runs_and_nothing_is_lost(project):
+    project.change_params(lambda params: params["methods"]["stpg"].update(lambda_u=0.7))
+    command = [sys.executable, "-m", "dvc", "repro"]
+    told = {"cwd": project.root, "env": project.env, "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT, "text": True}  # fmt: skip
+    with subprocess.Popen(command, **told) as first:
+        while stage_of(first) is None:
+            assert first.poll() is None
+            time.sleep(0.01)
+        with subprocess.Popen(command, **told) as second:
+            said = second.communicate()[0]
+        printed = first.communicate()[0]
+    assert first.returncode == 0, printed
+    if second.returncode:  # DVC's lock, or the training's own
+        assert re.search("lock|another process", said, re.IGNORECASE), said
+    assert project.repro() <= REPORTS
+    assert project.repro() == set()
+    made = project.results()
+    project.change_params(lambda params: params["methods"]["stpg"].update(lambda_u=0.8))
+    project.repro()
+    project.change_params(lambda params: params["methods"]["stpg"].update(lambda_u=0.7))
+    project.repro()
+    assert project.results() == made
+
+
+def test_no_credential_gets_into_what_is_written(project):
+    secret = "hunter2-credential"
+    names = ("AWS_SECRET_ACCESS_KEY", "CITYSCAPES_PASSWORD", "GITHUB_TOKEN", "HTTPS_PROXY")
+    project.env |= {name: f"https://user:{secret}@host" for name in names}
+    project.change_params(lambda params: params["methods"]["stpg"].update(lambda_u=0.9))
+    command = [sys.executable, "-m", "dvc", "repro"]
+    done = subprocess.run(
+        command, cwd=project.root, env=project.env, capture_output=True, text=True, check=True
+    )
+    assert "Running stage 'train@ours'" in done.stdout
+    assert secret not in done.stdout + done.stderr
+    for path in project.root.rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
+    for name in names:
+        del project.env[name]
 
 
 def test_two_processes_train_a_run(project):

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from pipeline.artifacts import Paths, write_json, write_text
-from pipeline.config import ConfigError, load_params
+from pipeline.params import load_params
 from pipeline.report import figures, tables
 from pipeline.report.page import SHOWS, collect, to_html, to_markdown
 from pipeline.report.results import Results
 from pipeline.report.spec import Paper
-from pipeline.typed import InputError, from_mapping
+from pipeline.typed import ConfigError, InputError, from_mapping
 from tests.report.study import BASE, OURS, write_study
 
 SIGNS = 'A & B <b>|"*`'

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipeline.artifacts import ROOT, Paths, write_arrays, write_json, write_text
-from pipeline.config import ConfigError, load_params, read_yaml
+from pipeline.params import load_params, read_yaml
 from pipeline.report.results import Results
 from pipeline.report.spec import Paper, TableSpec
 from pipeline.report.statistics import over_images
@@ -23,7 +23,7 @@ from pipeline.report.tables import (
     to_latex,
     to_markdown,
 )
-from pipeline.typed import InputError, from_mapping
+from pipeline.typed import ConfigError, InputError, from_mapping
 from tests.report.study import BASE, OURS, write_study
 
 GIVEN = {

@@ -3,8 +3,9 @@ import sys
 import pytest
 
 from pipeline.artifacts import ROOT
-from pipeline.config import ConfigError, load_params
 from pipeline.cost import Cost
+from pipeline.params import load_params
+from pipeline.typed import ConfigError
 from stages import plan
 
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from pipeline.artifacts import ROOT
-from pipeline.config import ConfigError
+from pipeline.typed import ConfigError
 from stages import study
 from stages.study import active, known, use
 

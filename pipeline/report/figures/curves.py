@@ -81,7 +81,8 @@ def panels_of(
     panels = [partial(losses, log=log, window=scalars)]
     if names := rates_of(log):
         panels.append(partial(rates, log=log, window=scalars, names=names))
-    if set(log) >= {f"accuracy_{part}" for part in PARTS}:
+    accuracies = [f"accuracy_{part}" for part in PARTS]
+    if set(log) >= set(accuracies) and log[accuracies].notna().any(axis=None):
         panels.append(partial(parts, log=log, window=scalars))
     for title, names in fractions_of(log).items():
         more = {"names": names, "title": title, "examined": examined}
@@ -148,6 +149,8 @@ def fractions_of(log: pd.DataFrame) -> dict[str, tuple[str, str]]:
         f"pseudo-labels of {said(owner)} that are right": f"right_{owner}_by_class",
         f"pseudo-labels of {said(owner)} that are selected": "selected_by_class",
     }
+    if not any(map(any, log[whole].dropna())):
+        return {}  # the truth is not known
     return {title: (part, whole) for title, part in parts.items() if part in log}
 
 
