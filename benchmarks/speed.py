@@ -114,7 +114,9 @@ def stpg_of(params: Params, recipe: RecipeConfig, runtime: Runtime, **change: ob
     return method.to(runtime.device, memory_format=runtime.memory_format).train()
 
 
-def step_by_bare(params: Params, recipe: RecipeConfig, runtime: Runtime, rounds: int) -> list[str]:
+def step_by_bare(
+    title: str, params: Params, recipe: RecipeConfig, runtime: Runtime, rounds: int
+) -> list[str]:
     """A line of the table: a step, the bare passes, and their ratio."""
     method = stpg_of(params, recipe, runtime)
     batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
@@ -122,8 +124,9 @@ def step_by_bare(params: Params, recipe: RecipeConfig, runtime: Runtime, rounds:
     taken = in_turns(
         {"step": stepper_of(method, batch, runtime), "bare": bare(method, batch, runtime)}, rounds
     )
-    size = f"{recipe.network.trunk}, {recipe.crop[0]} x {recipe.crop[1]}, batch {recipe.batch}"
-    return [size, *map(seconds, taken.values()), ratios(taken["step"], taken["bare"])]
+    height, width = recipe.crop
+    title += f": {recipe.network.trunk}, {height} x {width}, batch {recipe.batch}"
+    return [title, *map(seconds, taken.values()), ratios(taken["step"], taken["bare"])]
 
 
 COLUMNS = ("", "step (s)", "bare passes (s)", "ratio")
@@ -134,8 +137,8 @@ def part_step(runtime: Runtime) -> str:
     rows = []
     for name in SMALL:
         params = study(name)
-        for recipe in params.recipes.values():
-            rows.append(step_by_bare(params, recipe, runtime, ROUNDS))
+        for key, recipe in params.recipes.items():
+            rows.append(step_by_bare(f"{name}, {key}", params, recipe, runtime, ROUNDS))
     return (
         "A step of STPG with all its terms, optimiser and teachers included, by the forward and "
         "backward passes of its networks on tensors of the same size.\n\n" + markdown(COLUMNS, rows)
@@ -148,7 +151,7 @@ def part_paper(runtime: Runtime) -> str:
     recipe = params.recipes["blender"]
     network = replace(recipe.network, weights="none", trunk="resnet50")
     recipe = replace(recipe, batch=2, network=network)
-    row = step_by_bare(params, recipe, runtime, 3)
+    row = step_by_bare("paper, blender", params, recipe, runtime, 3)
     return (
         "The same at the paper's crop, with fewer images, so that it ends: both sides grow with "
         "their number.\n\n" + markdown(COLUMNS, [row])

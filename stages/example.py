@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="such as data/sources/own; not there yet")
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--masks", type=int, default=15, help="of so many images")
-    parser.add_argument("--height", type=int, default=128, help="in pixels; twice as wide")
+    parser.add_argument("--height", type=int, default=256, help="in pixels; twice as wide")
     given = parser.parse_args()
     if given.folder.exists():
         raise InputError(f"{given.folder} is there; expected a folder that is not: name another")
