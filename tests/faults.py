@@ -106,11 +106,20 @@ def kill_at(project: Project, stage: str, delay: float, *, inside: bool) -> bool
     return running
 
 
-def kill_points(project: Project, number: int, seed: int) -> list[Point]:
-    """Kills the stages in turn, one time in six anywhere in DVC, else inside the stage."""
+def kill_points(
+    project: Project, number: int, seed: int, *, longest: float | None = None
+) -> list[Point]:
+    """Kills the stages in turn, one time in six anywhere in DVC, else inside the stage.
+
+    Args:
+      longest: seconds to the kill at most; by default those that the stage takes undisturbed.
+    """
     draw, found = random.Random(seed), []
     before = contents(project)
-    taken = {stage: durations(project, stage) for stage in STAGES[:number]}
+    taken = {
+        stage: durations(project, stage) if longest is None else (longest, longest)
+        for stage in STAGES
+    }
     for k in range(number):
         stage = STAGES[k % len(STAGES)]
         inside = k % 6 != 5
