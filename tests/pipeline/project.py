@@ -68,6 +68,8 @@ PAPER = {
     },
     "notes": {"tiny": {"title": ", drawn", "note": "Nothing is learnt here."}},
 }
+UNFINISHED = (".partial", ".old")
+"""What a killed stage may leave: DVC takes its outputs from the cache then, and does not run it."""
 BEFORE_TRAINING = {"fingerprint", "download@street", "prepare@street", "split@half"}
 REPORTS = {"tables", "figures", "report"}
 
@@ -111,7 +113,12 @@ class Project:
     def results(self) -> dict[str, str]:
         """Hashes of all that has to be the same bits when it is made again."""
         kept = ("data/prepared", "data/splits", "fingerprints", "runs", "reports")
-        paths = [path for folder in kept for path in (self.root / folder).rglob("*.*")]
+        paths = [
+            path
+            for folder in kept
+            for path in (self.root / folder).rglob("*.*")
+            if path.is_file() and not any(part.endswith(UNFINISHED) for part in path.parts)
+        ]
         names = {path.relative_to(self.root).as_posix(): path for path in paths}
         return {
             name: hashlib.sha256(path.read_bytes()).hexdigest()
