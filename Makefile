@@ -9,6 +9,7 @@ help: ## what there is to make
 setup: .venv/.done ## the environment in .venv, from requirements-dev.txt
 
 .venv/.done: requirements.txt requirements-dev.txt requirements-export.txt
+	@echo "installing to .venv: about three minutes"
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --requirement requirements-dev.txt
 	touch $@

@@ -42,6 +42,8 @@ SMALL = ("mini", "camvid")
 BANKS = (64, 256, 512, 2048)
 MANY = 60
 """Batches."""
+IMAGES = 100
+"""Of an evaluation, at most."""
 
 
 def main() -> None:
@@ -257,7 +259,7 @@ def part_evaluation(runtime: Runtime) -> str:
             run = next(run for run in params.runs.values() if run.dataset == dataset)
             recipe = params.recipes[run.recipe]
             data = Prepared.open(Paths(name).prepared(dataset))
-            data = replace(data, val=data.val[:20])
+            data = replace(data, val=data.val[:IMAGES])
             network = setting_of(recipe, len(data.classes), 0, 0).networks.network("timed").eval()
             network.to(runtime.device, memory_format=runtime.memory_format)
             inputs: list[torch.Tensor] = []
@@ -276,8 +278,8 @@ def part_evaluation(runtime: Runtime) -> str:
                 ]
             )
     return (
-        "Evaluation of 20 images, with reading, windows, counting and calibration, by the bare "
-        "passes of its network on the same tensors.\n\n"
+        f"Evaluation of {IMAGES} images, with reading, windows, counting and calibration, by the "
+        "bare passes of its network on the same tensors.\n\n"
         + markdown(("study, data", "evaluation (s)", "bare passes (s)", "ratio"), rows)
     )
 

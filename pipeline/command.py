@@ -1,26 +1,38 @@
-"""Running a stage from the command line: bad input ends in one line, not in a traceback."""
+"""Running from the command line: bad input ends in one line, not in a traceback."""
 
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pipeline.typed import InputError
 
 
 def run_stage(main: Callable[..., None], *messages: type[BaseException]) -> None:
-    """Calls `main` with the command line's arguments.
-
-    An InputError, an OSError that was given a text, or one of `messages` speaks for itself: its
-    text is all that is printed, and the exit status is 1. Anything else keeps its traceback.
-    """
-    stage = f"stages.{Path(sys.argv[0]).stem}"
+    """Calls `main` with the command line's arguments, as `run_command` does."""
+    arguments = sys.argv[1:]
     wanted = list(inspect.signature(main).parameters)
-    if len(sys.argv) - 1 != len(wanted):
-        sys.exit(" ".join([f"usage: python -m {stage}", *map(str.upper, wanted)]))
+    if len(arguments) != len(wanted):
+        sys.exit(" ".join([f"usage: python -m {stage_name()}", *map(str.upper, wanted)]))
+    run_command(partial(main, *arguments), *messages)
+
+
+def run_command(main: Callable[[], None], *messages: type[BaseException]) -> None:
+    """Calls `main`; what speaks for itself is all that is printed, with exit status 1.
+
+    That is an InputError, an OSError that was given a text, or one of `messages`. Anything else
+    keeps its traceback.
+    """
     try:
-        main(*sys.argv[1:])
+        main()
     except (InputError, OSError, *messages) as error:
-        if getattr(error, "filename", None) is not None:  # the system's own words, and no fix
+        system = getattr(error, "filename", None) is not None  # its own words, and no fix
+        if system and not isinstance(error, messages):
             raise
-        sys.exit(f"{stage}: {error}")
+        sys.exit(f"{stage_name()}: {error}")
+
+
+def stage_name() -> str:
+    """As in `python -m`."""
+    return f"stages.{Path(sys.argv[0]).stem}"

@@ -7,9 +7,13 @@ key, what was found, and what is expected.
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.typed import ConfigError, at_least, reference, within
+
+SOURCES = Path(__file__).parent / "data/sources"
+"""A file for each format of data set."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class Draw:
 class DatasetConfig:
     """One data set: which format it has, and where its files come from."""
 
-    source: Literal["voc", "cityscapes", "camvid", "folder"]
-    """The module of `pipeline/data/` that reads it."""
+    source: str
+    """The file of `pipeline/data/sources/` that reads it."""
     draw: Draw | None = None
     """Draw it (embedded data sets) rather than fetch the published one."""
     folder: str | None = None
@@ -51,7 +55,8 @@ class DatasetConfig:
     """Which ones."""
 
     def check(self, key: str) -> None:
-        """A drawn set needs a format that is drawn, drawn validation images a folder."""
+        """A known format; a drawn set needs one that is drawn, drawn validation images a folder."""
+        reference(f"{key}.source", self.source, source_names())
         within(key, "val_share", self.val_share, 0.01, 0.9)
         if self.source != "folder" and (self.val_share, self.val_seed) != (0.2, 0):
             raise ConfigError(
@@ -68,6 +73,11 @@ class DatasetConfig:
             raise ConfigError(
                 f"{key}.draw.coarse: {self.draw.coarse}; expected 0: a street has fine masks only"
             )
+
+
+def source_names() -> list[str]:
+    """The formats of data sets, by the names of their files."""
+    return sorted(path.stem for path in SOURCES.glob("[a-z]*.py"))
 
 
 @dataclass(frozen=True)
@@ -318,6 +328,11 @@ class Params:
                         f"runtime.{name}: {found} with train.compile true; expected {off}: "
                         "they do not work together"
                     )
+        if not self.examined:
+            raise ConfigError(
+                "examined: found nothing; expected a run at least, RUN: {dataset: ITS_DATASET}: "
+                "the stage `figures` reads their folder"
+            )
         for name, examined in self.examined.items():
             reference(f"examined.{name}", name, self.runs, "runs")
             if examined.dataset != (expected := self.runs[name].dataset):

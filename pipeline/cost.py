@@ -1,32 +1,36 @@
 """What a training step costs, found before a study starts.
 
-A step is taken without pretrained weights, on random images that are smaller and fewer than the
-recipe's: floating-point operations, and what is kept for the backward pass, grow with their pixels.
+A step is taken in float32, without pretrained weights, on random images that are smaller and fewer
+than the recipe's: floating-point operations, and what is kept for the backward pass, grow with
+their pixels; of the latter, half precision halves what is kept inside networks.
 All parts of a method are at work in it, so that a training costs no more than is said, but for what
 happens between steps: ST++ labels whole images anew. A plain ViT, whose attention grows faster
 than its images, is tried at the recipe's crop. A batch in parts (`accumulate`) holds one part at a
-time; what activation checkpointing and half precision on this machine change is not counted.
+time; what activation checkpointing changes is not counted.
 
-On this machine a step is timed. For another device its time is the operations by 30 % of the peak
-that its maker states, which is an assumption until a training has run there.
+On this machine a step is timed. For another device it is tried smaller still, and its time is the
+operations by 30 % of the peak that its maker states, which is an assumption until a training has
+run there.
 """
 
-import importlib
 import math
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.artifacts import Paths, sha256_of
 from pipeline.batch import Batch
 from pipeline.config import Params, RecipeConfig
-from pipeline.data.folder import where
+from pipeline.data.sources import source_of
+from pipeline.data.sources.folder import where
 from pipeline.jobs import method_config
 from pipeline.methods.base import MethodBase, build, setting_of
 from pipeline.models.backbone import is_plain_vit
@@ -37,10 +41,20 @@ PROGRESS = 0.8
 """Share of training at which every term of every method is at work."""
 UNLABELED = 32
 """Whole images that methods may look at between steps."""
-SMALLEST, FEWEST = 128, 4
-"""Side of the crop, and images, that a step is tried with."""
-SHRUNK = 4
-"""The tried crop's sides are this part of the recipe's, if `SMALLEST` allows it."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The step that is taken instead of the recipe's."""
+
+    images: int
+    shrink: int
+    """The crop's sides are this part of the recipe's."""
+    smallest: int
+    """But no smaller than this, in pixels."""
+
+
+TIMED, COUNTED = Trial(4, 4, 128), Trial(2, 8, 64)
 USED = 0.3
 """Share of a device's peak that training reaches: an assumption."""
 GIB = 2**30
@@ -92,9 +106,9 @@ def cost_of(key: str, params: Params, runtime: Runtime, device: Device | None) -
     """What a step of run `key` costs; on this machine if `device` is None."""
     run = params.runs[key]
     recipe, dataset = params.recipes[run.recipe], params.datasets[run.dataset]
-    source = importlib.import_module(f"pipeline.data.{dataset.source}")
-    table = source.class_table(dataset, where(dataset, Paths(params.study).raw(run.dataset)))
-    small = tried(recipe)
+    raw = where(dataset, Paths(params.study).raw(run.dataset))
+    table = source_of(dataset).class_table(dataset, raw)
+    small = tried(recipe, TIMED if device is None else COUNTED)
     seed_global(0, "build")
     method = build(
         run.method, method_config(key, params), setting_of(small, len(table), 0, UNLABELED)
@@ -111,16 +125,19 @@ def cost_of(key: str, params: Params, runtime: Runtime, device: Device | None) -
         scale * timed(method, batch) if device is None else scale * flops / (USED * device.peak)
     )
     state = 4 * held(method, 3 if recipe.optimizer == "adamw" else 2)
+    state += 2 * half * trained(method)  # autocast's copies
     return Cost(trained(method), scale * flops, (state + at_once * kept) / GIB, seconds)
 
 
-def tried(recipe: RecipeConfig) -> RecipeConfig:
+def tried(recipe: RecipeConfig, trial: Trial) -> RecipeConfig:
     """The recipe with a small crop and batch, in one part, and without pretrained weights."""
     network = replace(recipe.network, weights="none")
-    few = replace(recipe, batch=min(FEWEST, recipe.batch), accumulate=1, network=network)
+    few = replace(recipe, batch=min(trial.images, recipe.batch), accumulate=1, network=network)
     if is_plain_vit(network.trunk):
         return few
-    crop = tuple(min(side, max(SMALLEST, side // SHRUNK // 8 * 8)) for side in recipe.crop)
+    crop = tuple(
+        min(side, max(trial.smallest, side // trial.shrink // 8 * 8)) for side in recipe.crop
+    )
     return replace(few, crop=crop)
 
 
@@ -151,28 +168,47 @@ def prepare(method: MethodBase, batch: Batch) -> None:
 
 
 def counted(method: MethodBase, batch: Batch, half: bool) -> tuple[float, int]:
-    """Operations of a step forward and back, and bytes that the backward pass waits for."""
+    """Operations of a step forward and back, and bytes that the backward pass waits for.
+
+    It runs in float32: a CPU without half precision takes minutes for such a step.
+    """
     own = {x.untyped_storage().data_ptr() for x in method.state_dict().values()}
     kept: dict[int, int] = {}
 
     def keep(value: Tensor) -> Tensor:
         storage = value.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            narrow = half and inside and value.is_floating_point()
+            kept[storage.data_ptr()] = storage.nbytes() // (2 if narrow else 1)
         return value
 
-    kind = batch.image_l.device.type
     with (
+        inside_networks(method) as inside,
         FlopCounterMode(display=False) as counter,
         sdpa_kernel(SDPBackend.MATH),  # whose products are counted
         torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
     ):
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
-            loss = total(method, batch)
+        loss = total(method, batch)
         waiting = sum(kept.values())
         loss.backward()
     method.zero_grad(set_to_none=True)
     return counter.get_total_flops(), waiting
+
+
+@contextmanager
+def inside_networks(method: nn.Module) -> Iterator[list[nn.Module]]:
+    """A list that holds something while a module of the method computes."""
+    stack: list[nn.Module] = []
+    handles = []
+    for module in method.modules():
+        if module is not method:
+            handles.append(module.register_forward_pre_hook(lambda m, _: stack.append(m)))
+            handles.append(module.register_forward_hook(lambda *_: stack.pop() and None))
+    try:
+        yield stack
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def total(method: MethodBase, batch: Batch) -> Tensor:

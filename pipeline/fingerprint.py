@@ -13,7 +13,6 @@ from pathlib import Path
 from pipeline.artifacts import ROOT
 
 STAGES = ("split", "evaluate", "examine", "tables", "figures", "report")
-SOURCES = ("camvid", "cityscapes", "folder", "voc")
 
 
 def all_fingerprints(root: Path = ROOT) -> dict[str, dict[str, str]]:
@@ -22,15 +21,20 @@ def all_fingerprints(root: Path = ROOT) -> dict[str, dict[str, str]]:
     Its name is the stage's, or <stage>-<component> where the stage picks a component by name.
     """
     entries = {name: [f"stages.{name}"] for name in STAGES}
-    for source in SOURCES:
+    for source in files_of("pipeline/data/sources", root):
         for stage in ("download", "prepare"):
-            entries[f"{stage}-{source}"] = [f"stages.{stage}", f"pipeline.data.{source}"]
-    for path in sorted((root / "pipeline/methods").glob("[a-z]*.py")):
-        if path.stem != "base":
-            entries[f"train-{path.stem}"] = ["stages.train", f"pipeline.methods.{path.stem}"]
-    kinds = sorted((root / "pipeline/report/figures").glob("[a-z]*.py"))
-    entries["figures"] += [f"pipeline.report.figures.{path.stem}" for path in kinds]
+            entries[f"{stage}-{source}"] = [f"stages.{stage}", f"pipeline.data.sources.{source}"]
+    for method in files_of("pipeline/methods", root):
+        if method != "base":
+            entries[f"train-{method}"] = ["stages.train", f"pipeline.methods.{method}"]
+    kinds = files_of("pipeline/report/figures", root)
+    entries["figures"] += [f"pipeline.report.figures.{kind}" for kind in kinds]
     return {name: fingerprint(modules, root) for name, modules in entries.items()}
+
+
+def files_of(package: str, root: Path) -> list[str]:
+    """The names of a folder's modules, whatever they are called by."""
+    return sorted(path.stem for path in (root / package).glob("[a-z]*.py"))
 
 
 def fingerprint(modules: Iterable[str], root: Path = ROOT) -> dict[str, str]:

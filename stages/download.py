@@ -1,10 +1,9 @@
 """Stage `download`: a data set as published, or drawn."""
 
-import importlib
-
 from pipeline.artifacts import Paths, replacing, sources
 from pipeline.command import run_stage
 from pipeline.data import mini
+from pipeline.data.sources import source_of
 from pipeline.params import entry, load_params
 
 
@@ -16,7 +15,7 @@ def main(key: str) -> None:
         if config.draw:
             mini.draw(config.source, raw, config.draw)
         else:
-            source = importlib.import_module(f"pipeline.data.{config.source}")
+            source = source_of(config)
             source.download(raw, sources() / (config.folder or source.FOLDER))
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -10,9 +9,11 @@ import numpy as np
 from PIL import Image
 
 from pipeline.artifacts import replacing, write_text
+from pipeline.command import run_command
 from pipeline.config import DatasetConfig, Draw
-from pipeline.data import cityscapes, mini
+from pipeline.data import mini
 from pipeline.data.base import IGNORE_INDEX
+from pipeline.data.sources import cityscapes
 from pipeline.pictures import read_rgb
 from pipeline.typed import InputError
 
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 def write(drawn: Path, config: DatasetConfig, out: Path, masks: int) -> None:
-    """The layout of `pipeline.data.folder`, from that of Cityscapes."""
+    """The layout of `pipeline.data.sources.folder`, from that of Cityscapes."""
     classes = cityscapes.class_table(config, drawn)
     colors = np.zeros((256, 3), np.uint8)
     colors[: len(classes)] = classes.colors
@@ -65,7 +66,4 @@ def write(drawn: Path, config: DatasetConfig, out: Path, masks: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (InputError, OSError) as error:
-        sys.exit(f"stages.example: {error}")
+    run_command(main, OSError)

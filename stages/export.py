@@ -2,11 +2,11 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from pipeline.artifacts import Paths, write_text
 from pipeline.checkpoint import load
+from pipeline.command import run_command
 from pipeline.evaluate import load_network
 from pipeline.export import card, export_onnx
 from pipeline.params import entry, load_params
@@ -40,7 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (InputError, OSError) as error:
-        sys.exit(f"stages.export: {error}")
+    run_command(main, OSError)

@@ -4,12 +4,12 @@ Looks at the source's folder below `$STPG_DATA`, or at data/raw where that is no
 of `datasets`. Exit status 1 if `prepare` would refuse something.
 """
 
-import importlib
 import sys
 
 from pipeline.artifacts import Paths
 from pipeline.command import run_stage
-from pipeline.data.folder import where
+from pipeline.data.sources import source_of
+from pipeline.data.sources.folder import where
 from pipeline.inspection import inspect, written
 from pipeline.params import entry, load_params
 
@@ -18,7 +18,7 @@ def main(name: str) -> None:
     """Prints counts, sizes, class frequencies, warnings and problems."""
     params = load_params()
     config = entry(params, "datasets", name)
-    source = importlib.import_module(f"pipeline.data.{config.source}")
+    source = source_of(config)
     folder = where(config, Paths(params.study).raw(name))
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing: run `dvc repro download@{name}`")

@@ -2,16 +2,21 @@
 
 import argparse
 import os
-import sys
 
+from tqdm import tqdm
+
+from pipeline.command import run_command
 from pipeline.config import RecipeConfig
 from pipeline.cost import DEVICES, Cost, cost_of, kinds
+from pipeline.progress import progress
 from pipeline.runtime import set_up
-from pipeline.typed import InputError, reference
+from pipeline.typed import reference
 from stages.study import active, known, load
 
 GIGA, MEGA = 1e9, 1e6
-HEAD = f"{'hours':>7} {'s/step':>8} {'GFLOP':>9} {'GiB':>6} {'Mparam':>7} {'seeds':>5}  runs"
+HEAD = (
+    f"{'hours each':>10} {'trainings':>9} {'s/step':>8} {'GFLOP':>9} {'GiB':>6} {'Mparam':>7}  runs"
+)
 
 
 def main() -> None:
@@ -28,11 +33,11 @@ def main() -> None:
     print(f"study {name} on {arguments.device}, one process; a step, and one training:")
     print(HEAD)
     hours, most = 0.0, 0.0
-    for keys in kinds(params).values():
+    for keys in progress(list(kinds(params).values()), name, unit="kind", disable=None):
         cost = cost_of(keys[0], params, runtime, device)
         recipe = params.recipes[params.runs[keys[0]].recipe]
         trainings = sum(len(params.runs[key].seeds) for key in keys)
-        print(line(keys, trainings, cost, recipe), flush=True)
+        tqdm.write(line(keys, trainings, cost, recipe))
         hours += trainings * cost.seconds * recipe.steps / 3600
         most = max(most, cost.gib)
     number = sum(len(run.seeds) for run in params.runs.values())
@@ -49,13 +54,10 @@ def line(keys: list[str], trainings: int, cost: Cost, recipe: RecipeConfig) -> s
     """Of the runs that cost the same."""
     more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
     return (
-        f"{cost.seconds * recipe.steps / 3600:7.2f} {cost.seconds:8.3f} {cost.flops / GIGA:9,.0f} "
-        f"{cost.gib:6.1f} {cost.trained / MEGA:7.1f} {trainings:5d}  {keys[0]}{more}"
+        f"{cost.seconds * recipe.steps / 3600:10.2f} {trainings:9d} {cost.seconds:8.3f} "
+        f"{cost.flops / GIGA:9,.0f} {cost.gib:6.1f} {cost.trained / MEGA:7.1f}  {keys[0]}{more}"
     )
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (InputError, OSError) as error:
-        sys.exit(f"stages.plan: {error}")
+    run_command(main, OSError)

@@ -2,10 +2,10 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from pipeline.checkpoint import load
+from pipeline.command import run_command
 from pipeline.config import EvaluationConfig, TrainConfig
 from pipeline.evaluate import load_network
 from pipeline.predict import Views, found_images, predict_all
@@ -61,7 +61,4 @@ def numbers(text: str) -> tuple[float, ...]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (InputError, OSError) as error:
-        sys.exit(f"stages.predict: {error}")
+    run_command(main, OSError)

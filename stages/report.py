@@ -12,8 +12,10 @@ def main() -> None:
     params = load_params()
     paths = Paths(params.study)
     page = collect(params, load_paper(ROOT / "paper.yaml"), paths)
-    write_text(paths.reports() / "report.html", to_html(page))
-    write_text(paths.reports() / "report.md", to_markdown(page))
+    html = paths.reports() / "report.html"
+    write_text(html, to_html(page))
+    write_text(html.with_suffix(".md"), to_markdown(page))
+    print(f"{html.relative_to(ROOT)}: all tables and figures")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,11 @@ def main() -> None:
             parser.error(f"use which study? known: {', '.join(sorted(known()))}")
         if (path := known().get(arguments.name)) is not None:
             load(path)  # before anything moves
+        former = active()
         use(arguments.name)
+        away = f", {former} in studies/" if former not in (None, arguments.name) else ""
+        print(f"{arguments.name} is in place{away}")
+        return
     if arguments.action == "name":
         print(active())
         return

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import hashlib
 import os
 import random
 import shutil
@@ -20,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.artifacts import ROOT, write_text
-from tests.pipeline.project import UNFINISHED, Project, make_project
+from tests.pipeline.project import Project, make_project
 
 REPORT = ROOT / "docs/faults.md"
 STAGES = ("download@street", "prepare@street", "train@ours", "evaluate@ours", "report")
@@ -39,15 +38,7 @@ class Point:
 
 def contents(project: Project) -> dict[str, str]:
     """Hashes of all that has to be the same, raw data too."""
-    raw = [
-        path
-        for path in (project.root / "data/raw").rglob("*")
-        if path.is_file() and not any(part.endswith(UNFINISHED) for part in path.parts)
-    ]
-    return project.results() | {
-        str(path.relative_to(project.root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in raw
-    }
+    return project.results() | project.hashes("data/raw")
 
 
 def pages(project: Project) -> list[bytes]:

@@ -24,10 +24,10 @@ from PIL import Image
 from pipeline.artifacts import ROOT, write_text
 from pipeline.checkpoint import load
 from pipeline.config import DatasetConfig
-from pipeline.data import folder
 from pipeline.data.base import Prepared
 from pipeline.data.download import extract
 from pipeline.data.prepare import read_mask
+from pipeline.data.sources import folder
 from pipeline.data.splits import Split, read_list, read_split, write_split
 from pipeline.params import load_params
 from pipeline.pictures import ORIENTATION, read_rgb

@@ -90,6 +90,13 @@ RUN = "runs.voc_8_supervised"
             "examined.voc_8_supervised.dataset: camvid; expected voc, the run's",
         ),
         ("examined.voc_8", {"dataset": "voc"}, "examined.voc_8: no 'voc_8' in runs; known: "),
+        ("examined", {}, "examined: found nothing; expected a run at least, RUN: {dataset: "),
+        (
+            "datasets.camvid.source",
+            "camvod",
+            "datasets.camvid.source: no 'camvod'; did you mean 'camvid'? known: camvid, "
+            "cityscapes, folder, voc",
+        ),
         ("tables", {"voc": {}}, "tables: found {'voc': {}}; expected a list, each text"),
         (f"{RUN}.seeds", [], f"{RUN}.seeds: []; expected distinct seeds"),
         (f"{RUN}.seeds", [1, 1], f"{RUN}.seeds: [1, 1]; expected distinct seeds"),

@@ -7,7 +7,9 @@ import torch
 from pipeline import cost
 from pipeline.artifacts import ROOT
 from pipeline.batch import Views
-from pipeline.cost import DEVICES, cost_of, kinds, random_batch, tried
+from pipeline.cost import COUNTED, DEVICES, TIMED, cost_of, kinds, random_batch, tried
+from pipeline.jobs import method_config
+from pipeline.methods.base import build, setting_of
 from pipeline.params import load_params
 from pipeline.runtime import Runtime
 
@@ -42,10 +44,19 @@ def test_a_batch_has_any_size():
     assert set(batch.label_l.unique().tolist()) <= {0, 1, 2}
 
 
-@pytest.mark.parametrize(("crop", "small"), [((800, 512), (200, 128)), ((64, 80), (64, 80))])
-def test_a_step_is_tried_small(crop, small):
-    recipe = tried(smoke(crop=crop, batch=8).recipes["cityscapes"])
-    assert (recipe.crop, recipe.batch, recipe.network.weights) == (small, 4, "none")
+@pytest.mark.parametrize(
+    ("crop", "trial", "small"),
+    [
+        ((800, 512), TIMED, (200, 128)),
+        ((800, 512), COUNTED, (96, 64)),
+        ((64, 80), TIMED, (64, 80)),
+        ((64, 80), COUNTED, (64, 64)),
+    ],
+)
+def test_a_step_is_tried_small(crop, trial, small):
+    recipe = tried(smoke(crop=crop, batch=8).recipes["cityscapes"], trial)
+    images = 4 if trial is TIMED else 2
+    assert (recipe.crop, recipe.batch, recipe.network.weights) == (small, images, "none")
 
 
 @pytest.mark.parametrize("key", ["cityscapes_8_supervised", "cityscapes_8_stpg"])
@@ -55,7 +66,7 @@ def test_what_a_small_step_says_of_a_large_one(key, monkeypatch):
     monkeypatch.setattr(
         cost,
         "tried",
-        lambda recipe: replace(recipe, network=replace(recipe.network, weights="none")),
+        lambda recipe, trial: replace(recipe, network=replace(recipe.network, weights="none")),
     )
     counted = cost_of(key, params, RUNTIME, DEVICE)
     assert said.trained == counted.trained
@@ -78,6 +89,29 @@ def test_operations_of_a_convolution_by_hand():
     once = 2 * (2 * 16 * 8) * 5 * (3 * 3 * 3)
     assert flops == 2 * once  # forward, and the weight's gradient; the image has none
     assert kept == 4 * (2 * 3 * 16 * 8 + 2 * 5 * 16 * 8)  # image, and what is squared
+
+
+@pytest.mark.parametrize("key", ["cityscapes_8_supervised", "cityscapes_8_stpg"])
+def test_half_precision_keeps_what_a_step_under_autocast_does(key):
+    params = smoke(crop=(64, 64), batch=2)
+    run = params.runs[key]
+    recipe = tried(params.recipes[run.recipe], TIMED)
+    setting = setting_of(recipe, 19, 0, cost.UNLABELED)
+    method = build(run.method, method_config(key, params), setting).train()
+    batch = random_batch((64, 64), 2, 19, method)
+    cost.prepare(method, batch)
+    whole, said = (cost.counted(method, batch, half)[1] for half in (False, True))
+    losses = method.losses
+
+    def under_autocast(*given):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return losses(*given)
+
+    method.losses = under_autocast
+    found = cost.counted(method, batch, half=False)[1]
+    copies = 2 * cost.trained(method)  # of weights, which `state` counts
+    assert said < 0.8 * whole
+    assert said == pytest.approx(found - copies, rel=0.15)
 
 
 def test_adamw_keeps_one_number_more_than_sgd():

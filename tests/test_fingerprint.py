@@ -1,10 +1,11 @@
 import json
+import shutil
 
 import pytest
 import yaml
 
 from pipeline.artifacts import ROOT
-from pipeline.fingerprint import fingerprint
+from pipeline.fingerprint import all_fingerprints, fingerprint
 from stages import fingerprint as stage
 
 PROJECT = {
@@ -137,7 +138,7 @@ def test_a_training_depends_on_the_losses_that_it_uses(fingerprints):
 @pytest.mark.parametrize(
     ("kind", "never"),
     [
-        ("train-", {"pipeline.data.voc", "pipeline.data.mini", "pipeline.report.tables"}),
+        ("train-", {"pipeline.data.sources.voc", "pipeline.data.mini", "pipeline.report.tables"}),
         ("prepare-", {"pipeline.trainer", "pipeline.models.deeplab"}),
         ("table", {"pipeline.trainer", "pipeline.models.deeplab", "pipeline.data.base"}),
     ],
@@ -147,6 +148,17 @@ def test_a_stage_does_not_depend_on_what_other_stages_do(fingerprints, kind, nev
     assert of_kind
     for found in of_kind.values():
         assert not found & never
+
+
+def test_a_new_source_or_method_changes_no_fingerprint_that_was_there(tmp_path):
+    for package in ("pipeline", "stages"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    before = all_fingerprints(tmp_path)
+    for folder in ("data/sources", "methods"):
+        (tmp_path / f"pipeline/{folder}/added.py").write_text("VALUE = 1\n")
+    after = all_fingerprints(tmp_path)
+    assert set(after) - set(before) == {"download-added", "prepare-added", "train-added"}
+    assert {name: after[name] for name in before} == before
 
 
 def test_every_fingerprint_that_dvc_names_is_written(fingerprints):

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from pipeline.config import DatasetConfig
-from pipeline.data import folder
+from pipeline.data.sources import folder
 from pipeline.inspection import inspect, look_of, written
 
 CONFIG = DatasetConfig("folder")

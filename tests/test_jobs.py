@@ -30,6 +30,7 @@ runs:
     {dataset: blocks, split: half, recipe: short, method: stpg, seeds: [0]}
   late:
     {dataset: absent, split: later, recipe: short, method: supervised, seeds: [0]}
+examined: {plain: {dataset: blocks}}
 """
 
 
@@ -75,6 +76,16 @@ def test_trainings_take_as_long_as_those_of_their_method_and_recipe(paths):
     assert forecast(study(), paths) == (
         "study tiny: 3 of 5 trainings done; about 6 min of training left"
     )
+
+
+def test_before_any_is_done_the_reports_say_how_long_they_took(paths):
+    write_json(paths.record("plain"), [{"minutes": 3.0}, {"minutes": 5.0}])
+    assert forecast(study(), paths) == (
+        "study tiny: 0 of 5 trainings done; about 16 min of training left (4 of them as formerly "
+        "recorded), and 1 of a kind not timed yet"
+    )
+    finish(study(), paths, "plain", 0, 0.1)
+    assert "1 of 5 trainings done; about 1 min of training left, and 1" in forecast(study(), paths)
 
 
 def test_a_training_with_other_parameters_is_not_done(paths):

@@ -13,10 +13,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, generate_binary_structure, maximum_filter
 
 from pipeline.config import Draw
-from pipeline.data import cityscapes, voc
 from pipeline.data.base import IGNORE_INDEX
 from pipeline.data.drawing.snapshot import snapshot
 from pipeline.data.drawing.street import street
+from pipeline.data.sources import cityscapes, voc
 from pipeline.seeding import derive_seed
 
 SUBJECTS = {

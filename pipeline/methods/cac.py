@@ -97,7 +97,7 @@ class Method(Consistency):
         """Two windows, each of its own strong view."""
         grid = math.lcm(GRID, self.stride)
         height, width = (
-            max(grid, int(self.config.window * side) // grid * grid)
+            max(grid, math.floor(round(self.config.window * side, 6) / grid) * grid)
             for side in batch.image_u.shape[-2:]
         )
         draw = batch.stream("windows")

@@ -4,8 +4,8 @@ One network: what it says of the weak view, where it is confident, is the hard l
 view (colour jitter, grey, blur, and CutMix in half of the images). The sum of the confident pixels'
 losses is divided by the number of all pixels.
 
-Deviation: labelled, weak and strong images have a pass each, the weak one without graph (there: the
-first two together).
+Deviations: labelled, weak and strong images have a pass each, the weak one without graph (there:
+the first two together); what is pasted is labelled in train mode (there: in eval mode).
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Config(Thresholded):
     """Parameters of FixMatch."""
 
     joint_pass: bool = False
-    """Labelled and unlabelled images pass a network together; apart in the original."""
+    """Labelled and strong images pass a network together; apart in the original."""
     cutmix: CutMixConfig = field(
         default_factory=lambda: CutMixConfig(num_boxes=1, ratio=(0.02, 0.4), prob=0.5)
     )

@@ -114,7 +114,10 @@ class Method(MethodBase):
         """Equation 17, term by term; a term that plays no part (yet) is 0."""
         config = self.config
         self.diagnostics = {}
-        use_unlabeled = config.lambda_u > 0 and progress >= self.unsupervised_from
+        wanted = config.lambda_u > 0 or (
+            self.contrast is not None and "unlabeled" in config.contrast.pixels
+        )
+        use_unlabeled = wanted and progress >= self.unsupervised_from
         mixed = self.mix_unlabeled(batch) if use_unlabeled else None
         outputs = {
             name: self.forward_both(student, batch, mixed)

@@ -5,8 +5,9 @@ One network: what it says of the weak view, where it is confident, is learnt by 
 with half of the trunk's channels dropped. The sum of the confident pixels' losses is divided by the
 number of all pixels.
 
-Deviations: labelled, weak and strong images have a pass each (there: the first two together); what
-is pasted is labelled in train mode (there: in eval mode).
+Deviations: labelled, weak and each kind of strong images have a pass each (there: the first two
+together, and both strong ones), and weak features are decoded apart from those with dropped
+channels (there: together); what is pasted is labelled in train mode (there: in eval mode).
 """
 
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class Config:
     dropout: float = 0.5
     """Share of the channels that the third stream loses."""
     joint_pass: bool = False
-    """Labelled and unlabelled images pass a network together; apart in the original."""
+    """Labelled and strong images pass a network together; apart in the original."""
     cutmix: CutMixConfig = field(
         default_factory=lambda: CutMixConfig(num_boxes=1, ratio=(0.02, 0.4), prob=0.5)
     )

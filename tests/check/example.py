@@ -11,5 +11,6 @@ PARAMS = {
     "train": {},
     "evaluation": {"shapes": {"mode": "whole"}},
     "runs": {"one": RUN | {"seeds": [0]}},
+    "examined": {"one": {"dataset": "shapes"}},
     "tables": ["first"],
 }

@@ -12,7 +12,8 @@ from tests.check.example import PARAMS, RUN
 def study(**runs):
     """The example's study with other runs: name -> what differs from `RUN`."""
     entries = {name: RUN | {"seeds": [0]} | changes for name, changes in runs.items()}
-    return from_mapping(Params, PARAMS | {"runs": entries}, "")
+    examined = {next(iter(runs)): {"dataset": "shapes"}}
+    return from_mapping(Params, PARAMS | {"runs": entries, "examined": examined}, "")
 
 
 def with_figures(params, *figures, examined=()):
@@ -95,6 +96,11 @@ def test_a_run_that_is_examined_for_no_figure_is_found():
     assert list(studies.uncited(params, content)) == [
         "params.yaml: examined.two: no figure of the study looks into it; remove it"
     ]
+
+
+def test_one_run_may_be_examined_for_no_figure():
+    params = with_figures(study(one={}), examined=("one",))
+    assert list(studies.uncited(params, paper("one"))) == []
 
 
 def test_what_cannot_be_drawn_is_found():

@@ -9,8 +9,9 @@ import scipy.io
 from PIL import Image
 
 from pipeline.config import DatasetConfig, Draw
-from pipeline.data import cityscapes, mini, voc
+from pipeline.data import mini
 from pipeline.data.base import IGNORE_INDEX
+from pipeline.data.sources import cityscapes, voc
 
 FORMATS = {"voc": voc, "cityscapes": cityscapes}
 DRAWN = {

@@ -110,21 +110,23 @@ class Project:
         with (self.root / name).open("a") as file:
             file.write(text)
 
+    def hashes(self, folder: str) -> dict[str, str]:
+        """Of all finished files in a folder of the project."""
+        return {
+            path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (self.root / folder).rglob("*.*")
+            if path.is_file() and not any(part.endswith(UNFINISHED) for part in path.parts)
+        }
+
     def results(self) -> dict[str, str]:
         """Hashes of all that has to be the same bits when it is made again."""
         kept = ("data/prepared", "data/splits", "fingerprints", "runs", "reports")
-        paths = [
-            path
-            for folder in kept
-            for path in (self.root / folder).rglob("*.*")
-            if path.is_file() and not any(part.endswith(UNFINISHED) for part in path.parts)
-        ]
-        names = {path.relative_to(self.root).as_posix(): path for path in paths}
         return {
-            name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in names.items()
+            name: digest
+            for folder in kept
+            for name, digest in self.hashes(folder).items()
             # Those that are left out hold timings.
-            if path.name != "record.json" and "/records/" not in name and path.stem != "report"
+            if not re.search(r"/record\.json$|/records/|/report\.\w+$", name)
         }
 
     def stop_training(self, stop: Callable[[subprocess.Popen], None]) -> str:

@@ -57,11 +57,6 @@ def project(tmp_path_factory) -> Project:
             path.write_text(content)
     (project.root / "params.yaml").write_text(dumps_yaml(params))
     (project.root / "paper.yaml").write_text(dumps_yaml(paper))
-    for name, old in (("config", '"folder"]'), ("fingerprint", '"folder", "voc")')):
-        path = project.root / f"pipeline/{name}.py"
-        text = path.read_text()
-        assert text.count(old) == 1
-        path.write_text(text.replace(old, old.replace('"folder"', '"folder", "pairs"')))
     return project
 
 

@@ -35,7 +35,8 @@ def test_hours_are_those_of_all_trainings(asked, capsys):
     assert printed[0] == "study paper on a40, one process; a step, and one training:"
     # 120,000 steps on Cityscapes
     assert printed[2] == (
-        "  12.00    0.360     3,000   50.0     2.5     9  cityscapes_16_supervised and 2 more"
+        "     12.00         9    0.360     3,000   50.0     2.5  "
+        "cityscapes_16_supervised and 2 more"
     )
     paper = load_params(ROOT / "studies/paper.yaml")
     steps = sum(len(run.seeds) * paper.recipes[run.recipe].steps for run in paper.runs.values())

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from pipeline.config import DatasetConfig, Draw
-from pipeline.data import voc
 from pipeline.data.download import Archive
+from pipeline.data.sources import voc
 from tests.data.formats import (
     SBD,
     VOC,

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from pipeline.config import DatasetConfig
-from pipeline.data import folder
 from pipeline.data.base import Prepared
 from pipeline.data.prepare import prepare
+from pipeline.data.sources import folder
 from pipeline.pictures import ORIENTATION, read_rgb
 
 CONFIG = DatasetConfig("folder")

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from pipeline.config import DatasetConfig
-from pipeline.data import camvid
 from pipeline.data.base import Prepared
 from pipeline.data.prepare import prepare
+from pipeline.data.sources import camvid
 
 CONFIG = DatasetConfig("camvid")
 PUBLISHED = dict(camvid.PATTERNS)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.config import DatasetConfig, Draw
-from pipeline.data import cityscapes
+from pipeline.data.sources import cityscapes
 from pipeline.typed import ConfigError, from_mapping
 from tests.data.formats import write_cityscapes, write_gray_png
 

@@ -21,7 +21,7 @@ from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample
 from pipeline.data.download import link_tree
 from pipeline.data.prepare import read_mask
-from pipeline.data.voc import palette_color
+from pipeline.data.sources.voc import palette_color
 from pipeline.params import read_text, read_yaml
 from pipeline.pictures import SUFFIXES, decode
 from pipeline.typed import InputError, from_mapping, within
