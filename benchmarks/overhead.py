@@ -76,7 +76,8 @@ def main() -> None:
 
 def outside_the_loops(root: Path, rounds: int) -> list[list[str]]:
     """Rows of the table: seconds of a stage under DVC, those in its loop, and the rest."""
-    env = os.environ | {"STPG_WORK": str(root / ".work")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = os.environ | {"STPG_WORK": str(root / ".work"), "PATH": path}
     quiet = {"cwd": root, "env": env, "check": True, "capture_output": True}
     subprocess.run(DVC, **quiet)
     taken: dict[str, list[tuple[float, float]]] = {"train": [], "evaluate": []}
