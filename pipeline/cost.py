@@ -2,11 +2,13 @@
 
 A step is taken in float32, without pretrained weights, on random images that are smaller and fewer
 than the recipe's: floating-point operations, and what is kept for the backward pass, grow with
-their pixels; of the latter, half precision halves what is kept inside networks.
-All parts of a method are at work in it, so that a training costs no more than is said, but for what
-happens between steps: ST++ labels whole images anew. A plain ViT, whose attention grows faster
-than its images, is tried at the recipe's crop. A batch in parts (`accumulate`) holds one part at a
-time; what activation checkpointing changes is not counted.
+their pixels. Of the latter, half precision halves what is kept inside networks, but for what their
+layer norms keep; a plain ViT's own sums stay in float32 too, so that it keeps more than is said.
+All terms of a method are at work in it, but banks and queues are empty: what a contrast keeps of
+them is not counted, nor what happens between steps, as when ST++ labels whole images anew. A plain
+ViT, whose attention grows faster than its images, is tried at the recipe's crop. A batch in parts
+(`accumulate`) holds one part at a time; what activation checkpointing and half precision on this
+machine change is not counted.
 
 On this machine a step is timed. For another device it is tried smaller still, and its time is the
 operations by 30 % of the peak that its maker states, which is an assumption until a training has
@@ -178,7 +180,8 @@ def counted(method: MethodBase, batch: Batch, half: bool) -> tuple[float, int]:
     def keep(value: Tensor) -> Tensor:
         storage = value.untyped_storage()
         if storage.data_ptr() not in own:
-            narrow = half and inside and value.is_floating_point()
+            narrow = half and inside and not isinstance(inside[-1], nn.LayerNorm)
+            narrow = narrow and value.is_floating_point()
             kept[storage.data_ptr()] = storage.nbytes() // (2 if narrow else 1)
         return value
 
@@ -200,10 +203,14 @@ def inside_networks(method: nn.Module) -> Iterator[list[nn.Module]]:
     """A list that holds something while a module of the method computes."""
     stack: list[nn.Module] = []
     handles = []
+
+    def leave(*_: object) -> None:
+        stack.pop()
+
     for module in method.modules():
         if module is not method:
             handles.append(module.register_forward_pre_hook(lambda m, _: stack.append(m)))
-            handles.append(module.register_forward_hook(lambda *_: stack.pop() and None))
+            handles.append(module.register_forward_hook(leave, always_call=True))
     try:
         yield stack
     finally:

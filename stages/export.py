@@ -31,11 +31,13 @@ def main() -> None:
     metrics = paths.metrics(given.run)
     if not metrics.is_file():
         raise InputError(f"{metrics} is missing: run `dvc repro evaluate@{given.run}`")
-    (scored,) = (s for s in json.loads(metrics.read_text())["seeds"] if s["seed"] == seed)
+    scored = {s["seed"]: s for s in json.loads(metrics.read_text())["seeds"]}
+    if seed not in scored:
+        raise InputError(f"{metrics}: no seed {seed} yet: run `dvc repro evaluate@{given.run}`")
     size = tuple(given.size or params.recipes[run.recipe].crop)
     path = given.out / f"{given.run}-seed{seed}.onnx"
     difference = export_onnx(network, path, size)
-    write_text(path.with_suffix(".md"), card(model, scored, size, difference))
+    write_text(path.with_suffix(".md"), card(model, scored[seed], size, difference))
     print(f"{path}, {path.with_suffix('.md')}: differs from PyTorch by {difference:.1g} at most")
 
 

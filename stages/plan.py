@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 from tqdm import tqdm
 
@@ -31,13 +32,14 @@ def main() -> None:
     os.environ["STPG_DEVICE"] = "cpu"  # a step is taken here, whatever the plan is for
     runtime = set_up(params.train)
     print(f"study {name} on {arguments.device}, one process; a step, and one training:")
-    print(HEAD)
+    print(HEAD, flush=True)
     hours, most = 0.0, 0.0
     for keys in progress(list(kinds(params).values()), name, unit="kind", disable=None):
         cost = cost_of(keys[0], params, runtime, device)
         recipe = params.recipes[params.runs[keys[0]].recipe]
         trainings = sum(len(params.runs[key].seeds) for key in keys)
         tqdm.write(line(keys, trainings, cost, recipe))
+        sys.stdout.flush()
         hours += trainings * cost.seconds * recipe.steps / 3600
         most = max(most, cost.gib)
     number = sum(len(run.seeds) for run in params.runs.values())

@@ -6,10 +6,10 @@ dvc.lock; the others wait in studies/ as NAME.yaml and NAME.lock.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from pipeline.artifacts import ROOT
+from pipeline.command import run_command
 from pipeline.config import Params
 from pipeline.params import load_params, read_yaml
 from pipeline.typed import ConfigError, did_you_mean
@@ -106,7 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ConfigError, OSError) as error:
-        sys.exit(f"stages.study: {error}")
+    run_command(main, OSError)

@@ -1,4 +1,4 @@
-"""Random and mutated input to every parser of what users bring: refused with a message, or read.
+"""Random and mutated input to the parsers of what users bring: refused with a message, or read.
 
 `python -m tests.fuzz --inputs 2000` writes docs/fuzz.md; a few of each kind are in the tests. An
 input is lost if it ends in anything else than an InputError.
@@ -279,7 +279,7 @@ def main() -> None:
         "",
         f"As `python -m tests.fuzz --inputs {given_.inputs}` found it: whole files with pieces",
         "cut, flipped, doubled or put in, and random bytes (hypothesis, fixed seed), given to",
-        "every parser of what users bring. Refused: with a message. Lost: anything else.",
+        "the parsers of what users bring. Refused: with a message. Lost: anything else.",
         "",
         "| input | tried | read | refused | lost |",
         "| --- | ---: | ---: | ---: | ---: |",

@@ -1,11 +1,12 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from pipeline.artifacts import ROOT, sources
-from pipeline.command import run_stage
+from pipeline.command import run_command, run_stage
 from pipeline.typed import ConfigError, InputError
 
 
@@ -59,6 +60,15 @@ def test_what_says_neither_cause_nor_fix_keeps_its_traceback(monkeypatch, key, e
     monkeypatch.setattr(sys, "argv", ["train.py", key])
     with pytest.raises(error):
         run_stage(main)
+
+
+def test_a_command_may_say_that_the_systems_words_are_enough(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/stages/predict.py"])
+    with pytest.raises(SystemExit) as stop:
+        run_command(partial(main, "bare"), OSError)
+    assert stop.value.code == "stages.predict: [Errno 28] No space left on device: 'x.png'"
+    with pytest.raises(OSError, match="No space left"):
+        run_command(partial(main, "bare"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"]])

@@ -102,9 +102,10 @@ def uncited(params: Params, paper: Paper) -> Iterator[str]:
                 "cite it in paper.yaml, list its table under tables, or remove it"
             )
     looked_into = {run for figure in figures if looks_into(figure) for run in figure.cited()}
-    for run in params.examined:
-        if run not in looked_into and len(params.examined) > 1:  # the stage `figures` needs one
-            yield f"params.yaml: examined.{run}: no figure of the study looks into it; remove it"
+    idle = [run for run in params.examined if run not in looked_into]
+    # The stage `figures` needs one.
+    for run in idle[1:] if len(idle) == len(params.examined) else idle:
+        yield f"params.yaml: examined.{run}: no figure of the study looks into it; remove it"
 
 
 def undrawable(params: Params, paper: Paper) -> Iterator[str]:

@@ -101,6 +101,10 @@ def test_a_run_that_is_examined_for_no_figure_is_found():
 def test_one_run_may_be_examined_for_no_figure():
     params = with_figures(study(one={}), examined=("one",))
     assert list(studies.uncited(params, paper("one"))) == []
+    params = with_figures(study(one={}, two={"seeds": [1]}), examined=("one", "two"))
+    assert list(studies.uncited(params, paper("one", "two"))) == [
+        "params.yaml: examined.two: no figure of the study looks into it; remove it"
+    ]
 
 
 def test_what_cannot_be_drawn_is_found():

@@ -126,6 +126,17 @@ def test_without_unlabelled_weight_only_the_supervised_loss_remains():
     assert all(value == 0 for key, value in terms.items() if key != "supervised")
 
 
+def test_without_unlabelled_weight_the_contrast_still_has_unlabelled_pixels():
+    """Equation 17 weights it by lambda_ctr alone."""
+    contrast = {"bank_from": 0.0, "loss_from": 0.0, "assign_until": 1.0}
+    found = {}
+    for pixels in (["labeled"], ["labeled", "unlabeled"]):
+        method = make("stpg", lambda_u=0.0, contrast=contrast | {"pixels": pixels})
+        found[len(pixels)] = method.losses(make_batch(), 0.6)
+    assert found[2]["unsupervised_gen"] == found[2]["unsupervised_pro"] == 0
+    assert found[2]["anchor"] > found[1]["anchor"] > 0
+
+
 def test_one_module_is_a_mean_teacher():
     method = make("stpg", dual=False, selection="all", contrast={"loss": "none"})
     terms = method.losses(make_batch(), 0.0)

@@ -114,7 +114,7 @@ class Project:
         """Of all finished files in a folder of the project."""
         return {
             path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in (self.root / folder).rglob("*.*")
+            for path in (self.root / folder).rglob("*")
             if path.is_file() and not any(part.endswith(UNFINISHED) for part in path.parts)
         }
 
