@@ -119,7 +119,12 @@ def draw(lines: list[Line], path: Path) -> None:
             x, y = zip(*((x, y) for x, y in points if x), strict=True)
             axis.plot(x, y, "o-", label=what)
             axis.plot(x, [y[0] * value / x[0] for value in x], ":", color="0.6", zorder=0)
+        if not axis.lines:
+            axis.set_axis_off()
+            continue
         axis.set(xlabel=AXES[part], ylabel="seconds", xscale="log", yscale="log")
+        axis.set_xticks(x, [f"{value:,.0f}" for value in x], fontsize=8)
+        axis.minorticks_off()
         axis.legend(fontsize=8)
     axes.flat[-1].set_axis_off()
     axes.flat[-1].text(0, 0.8, "dotted: linear growth\nfrom the first point", fontsize=9)
