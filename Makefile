@@ -1,17 +1,17 @@
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup repro test test-slow check golden smoke format
+.PHONY: help setup repro test test-slow check golden smoke format constraints
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
 
 setup: .venv/.done ## the environment in .venv, from requirements-dev.txt
 
-.venv/.done: requirements.txt requirements-dev.txt requirements-export.txt
+.venv/.done: requirements.txt requirements-dev.txt requirements-export.txt constraints.txt
 	@echo "installing to .venv: about three minutes"
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --requirement requirements-dev.txt
+	.venv/bin/pip install --quiet --requirement requirements-dev.txt --constraint constraints.txt
 	touch $@
 
 repro: setup ## the active study, from raw data to tables
@@ -31,6 +31,13 @@ check: setup ## formatting, lint, import directions
 	ruff format --check .
 	ruff check .
 	lint-imports
+
+constraints: ## the newest of what requirements*.txt bring along: constraints.txt
+	$(PYTHON) -m venv .venv/new
+	.venv/new/bin/pip install --quiet --requirement requirements-dev.txt
+	(head -n 1 constraints.txt; .venv/new/bin/pip freeze) > constraints.new
+	mv constraints.new constraints.txt
+	rm -r .venv/new
 
 golden: setup ## record the golden traces anew; say why in the commit
 	RECORD_GOLDEN=1 python -m pytest tests/methods/test_golden.py

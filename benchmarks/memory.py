@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.timing import machine, markdown, ratio, seconds
 from pipeline.artifacts import ROOT, write_text
-from pipeline.cost import PROGRESS, prepare, random_batch
+from pipeline.cost import PROGRESS, cost_of, prepare, random_batch
 from pipeline.learner import Job, Learner, method_of
 from pipeline.methods.base import resolve
 from pipeline.params import load_params
@@ -64,7 +64,14 @@ def main() -> None:
         by = ratio(gib, [r["gib"] for r in base]), ratio(taken, [r["seconds"] for r in base])
         memory = f"{statistics.median(gib):.2f}"
         rows.append([way, memory, f"{by[0]:.2f}", seconds(taken), f"{by[1]:.2f}"])
-    recipe = load_params(known()[given.study]).recipes[given.recipe]
+    params = load_params(known()[given.study])
+    recipe = params.recipes[given.recipe]
+    key = next(
+        key
+        for key, run in params.runs.items()
+        if (run.method, run.recipe) == ("stpg", given.recipe) and not run.set
+    )
+    planned = cost_of(key, params, set_up(params.train), None)
     text = [
         "# Memory and time of a step",
         f"STPG, study `{given.study}`, recipe `{given.recipe}`: `{recipe.network.trunk}`, crops of "
@@ -74,6 +81,9 @@ def main() -> None:
         f"{given.rounds} processes, quartiles in brackets. On a CPU half precision is no gain of "
         "time unless the processor has it.",
         markdown(("way", "GiB", "by the first", "step (s)", "by the first"), rows),
+        f"`python -m stages.plan {given.study}` says {planned.gib:.2f} GiB and "
+        f"{planned.seconds:.2f} s for the first: it counts weights and optimiser too, and times a "
+        "smaller step without optimiser, loader and log.",
     ]
     write_text(ROOT / "benchmarks/memory.md", "\n\n".join(text) + "\n")
     print(*text, sep="\n\n")

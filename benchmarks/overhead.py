@@ -48,9 +48,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    imports = {"python": starter("pass")} | {
-        f"stages.{stage}": starter(f"import stages.{stage}") for stage in STAGES
+    imports = {"python": starter("-c", "pass")} | {
+        f"stages.{stage}": starter("-m", f"stages.{stage}", "none") for stage in STAGES
     }
+    imports["import stages.train, garbage collected"] = starter("-c", "import stages.train")
     started = in_turns(imports, rounds)
     with tempfile.TemporaryDirectory() as folder:
         studies = [name for name, path in known().items() if lock_of(path).exists()]
@@ -61,7 +62,7 @@ def main() -> None:
     text = [
         "# Cost beside training",
         f"{machine()}. Medians of {rounds}, seconds; in brackets quartiles; in turns.",
-        "Start of a stage, up to its imports:",
+        "A stage that is asked for what there is not: its imports, parameters, and its end:",
         table("process", "by bare Python", started, "python"),
         "`dvc repro --dry --allow-missing` with nothing to do, by number of stages:",
         table("study", "by the smallest", dry, min(sizes, key=sizes.get), sizes),
@@ -108,9 +109,10 @@ def outside_the_loops(root: Path, rounds: int) -> list[list[str]]:
     ]
 
 
-def starter(code: str) -> Callable[[], None]:
-    """Starts Python on a line of code."""
-    return lambda: subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+def starter(*arguments: str) -> Callable[[], None]:
+    """Starts Python, and waits for its end."""
+    command = [sys.executable, *arguments]
+    return lambda: subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL)
 
 
 def lock_of(path: Path) -> Path:

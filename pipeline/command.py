@@ -1,6 +1,8 @@
 """Running from the command line: bad input ends in one line, not in a traceback."""
 
+import gc
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -10,9 +12,14 @@ from pipeline.typed import InputError
 
 
 def run_stage(main: Callable[..., None], *messages: type[BaseException]) -> None:
-    """Calls `main` with the command line's arguments, as `run_command` does."""
-    arguments = sys.argv[1:]
+    """Calls `main` with the command line's arguments, as `run_command` does.
+
+    Without any, DVC's name of the stage, such as train@KEY, has it: what a name in params.yaml is
+    made of never reaches a shell.
+    """
     wanted = list(inspect.signature(main).parameters)
+    key = os.environ.get("DVC_STAGE", "").partition("@")[2]
+    arguments = sys.argv[1:] or ([key] if wanted and key else [])
     if len(arguments) != len(wanted):
         sys.exit(" ".join([f"usage: python -m {stage_name()}", *map(str.upper, wanted)]))
     run_command(partial(main, *arguments), *messages)
@@ -21,9 +28,13 @@ def run_stage(main: Callable[..., None], *messages: type[BaseException]) -> None
 def run_command(main: Callable[[], None], *messages: type[BaseException]) -> None:
     """Calls `main`; what speaks for itself is all that is printed, with exit status 1.
 
+    What was imported before is left out of garbage collection: it stays until the end.
+
     That is an InputError, an OSError that was given a text, or one of `messages`. Anything else
     keeps its traceback.
     """
+    gc.freeze()
+    gc.enable()
     try:
         main()
     except (InputError, OSError, *messages) as error:

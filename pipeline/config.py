@@ -282,6 +282,10 @@ class ExaminedConfig:
     """The run's own."""
 
 
+SECTIONS = ("datasets", "splits", "runs")
+"""Whose names are names of files, too."""
+
+
 @dataclass(frozen=True)
 class Params:
     """A whole study: params.yaml, resolved and checked."""
@@ -305,10 +309,10 @@ class Params:
 
     def check(self, key: str) -> None:
         """Every name can be a path, and what a section refers to is there."""
-        for section in ("datasets", "splits", "runs"):
-            for name in getattr(self, section):
-                if not re.fullmatch("[a-z0-9_]+", name):
-                    raise ConfigError(f"{section}.{name}: expected a name of a-z, 0-9 and _ only")
+        names = [(f"{s}.{name}", name) for s in SECTIONS for name in getattr(self, s)]
+        for where, name in [*names, (f"study: {self.study}", self.study)]:
+            if not re.fullmatch("[a-z0-9_]+", name):
+                raise ConfigError(f"{where}: expected a name of a-z, 0-9 and _ only")
         for name, split in self.splits.items():
             reference(f"splits.{name}.dataset", split.dataset, self.datasets)
         for name, run in self.runs.items():

@@ -3,7 +3,7 @@
 import math
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from pipeline.augment.geometric import FILL
 from pipeline.checkpoint import load
 from pipeline.config import EvaluationConfig, NetworkConfig
-from pipeline.data.base import Item, Prepared
+from pipeline.data.base import ClassTable, Item, Prepared
 from pipeline.metrics import CONFIDENCE_BINS, calibration, confusion_matrix
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.progress import progress
 from pipeline.runtime import Runtime
-from pipeline.typed import from_mapping
+from pipeline.typed import InputError, from_mapping
 
 MULTIPLE = 32
 """The largest output stride."""
@@ -50,7 +50,8 @@ def evaluate(
     counts_I3C = np.zeros((len(data.val), 3, num_classes), np.int32)
     calibration_3B = np.zeros((3, CONFIDENCE_BINS))
     for i, item in enumerate(progress(data.val, title, unit="image")):
-        prob_CHW = predict(network, image_of(data, item, runtime), config)
+        with runtime.enough_memory(f"{title}: {item.id}", less_memory(data.name)):
+            prob_CHW = predict(network, image_of(data, item, runtime), config)
         confidence_HW, prediction_HW = (x.cpu().numpy() for x in prob_CHW.max(dim=0))
         truth_HW = data.read_mask(item)
         mine_CC = confusion_matrix(truth_HW, prediction_HW, num_classes=num_classes)
@@ -60,13 +61,38 @@ def evaluate(
     return Evaluation(confusion_CC, counts_I3C, calibration_3B)
 
 
+def less_memory(name: str) -> str:
+    """What to change where an image of data set `name` is too large for a pass."""
+    return f"In evaluation.{name} set `mode: sliding`, or a smaller `window`"
+
+
 def load_network(path: Path) -> DeepLabV3Plus:
     """The network of a model file that a training wrote."""
+    return load_model(path)[0]
+
+
+def load_model(path: Path) -> tuple[DeepLabV3Plus, dict[str, Any]]:
+    """The network of a model file that a training wrote, and what the file says of it.
+
+    Raises:
+      FileNotFoundError: it is missing.
+      InputError: another kind of file.
+    """
     model = load(path)
-    config = from_mapping(NetworkConfig, model["config"]["recipe"]["network"], "network")
-    network = DeepLabV3Plus(config, len(model["classes"]))
-    network.load_state_dict(model["network"])
-    return network
+    try:
+        config = from_mapping(NetworkConfig, model["config"]["recipe"]["network"], "network")
+        names = [entry["name"] for entry in model["classes"]]
+        colors = [tuple(entry["color"]) for entry in model["classes"]]
+        ClassTable(tuple(names), tuple(colors))
+        network = DeepLabV3Plus(config, len(names))
+        network.load_state_dict(model["network"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "nothing"
+        raise InputError(
+            f"{path}: not a model that a training wrote ({type(error).__name__}: {reason:.200}); "
+            "expected a model.pt below runs/"
+        ) from error
+    return network, model
 
 
 def image_of(data: Prepared, item: Item, runtime: Runtime) -> Tensor:
@@ -87,9 +113,9 @@ def predict(network: nn.Module, image_1CHW: Tensor, config: EvaluationConfig) ->
     return predict_sliding(network, image_1CHW, config.window, config.stride)
 
 
-def to_whole_strides(image_1CHW: Tensor) -> Tensor:
+def to_whole_strides(image_NCHW: Tensor) -> Tensor:
     """Padded, so that every pixel lies in its feature cell as in a training crop."""
-    return pad(image_1CHW, *(-(-side // MULTIPLE) * MULTIPLE for side in image_1CHW.shape[-2:]))
+    return pad(image_NCHW, *(-(-side // MULTIPLE) * MULTIPLE for side in image_NCHW.shape[-2:]))
 
 
 def predict_sliding(network: nn.Module, image_1CHW: Tensor, window: int, stride: float) -> Tensor:
@@ -114,14 +140,14 @@ def predict_sliding(network: nn.Module, image_1CHW: Tensor, window: int, stride:
             total = prob_CHW.new_zeros((len(prob_CHW), *count.shape))
         total[:, rows, columns] += prob_CHW
         count[rows, columns] += 1
-    return (total / count)[:, :height, :width]
+    return total.div_(count)[:, :height, :width]
 
 
-def pad(image_1CHW: Tensor, height: int, width: int) -> Tensor:
-    """The image at the upper left of one of this size, the rest as beyond a training crop."""
-    size = (*image_1CHW.shape[:2], height, width)
-    padded = image_1CHW.new_tensor(FILL).div(255)[:, None, None].expand(size).clone()
-    padded[..., : image_1CHW.shape[-2], : image_1CHW.shape[-1]] = image_1CHW
+def pad(image_NCHW: Tensor, height: int, width: int) -> Tensor:
+    """Images at the upper left of ones of this size, the rest as beyond a training crop."""
+    size = (*image_NCHW.shape[:2], height, width)
+    padded = image_NCHW.new_tensor(FILL).div(255)[:, None, None].expand(size).clone()
+    padded[..., : image_NCHW.shape[-2], : image_NCHW.shape[-1]] = image_NCHW
     return padded
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.artifacts import writing_whole
+from pipeline.evaluate import to_whole_strides
 from pipeline.seeding import stream
 from pipeline.typed import InputError
 
@@ -25,7 +26,9 @@ class Probabilities(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """As `pipeline.evaluate.predict` has them, of whole images."""
-        return self.network(image).logits.float().softmax(dim=1)
+        height, width = image.shape[-2:]
+        logits = self.network(to_whole_strides(image)).logits[..., :height, :width]
+        return logits.float().softmax(dim=1)
 
 
 def export_onnx(network: nn.Module, path: Path, size: tuple[int, int]) -> float:

@@ -11,8 +11,9 @@ from PIL import Image
 
 from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample
 from pipeline.data.prepare import check_id, check_sample
+from pipeline.pictures import decode, is_turned
 from pipeline.progress import progress
-from pipeline.typed import InputError
+from pipeline.typed import InputError, InputErrors
 
 SIDE = 8
 """Of the grid whose brightness says what an image looks like."""
@@ -36,7 +37,9 @@ class Inspection:
     shown_in: dict[str, np.ndarray] = field(default_factory=dict)
     """int64 [C] of train and val: images with the class."""
     problems: list[str] = field(default_factory=list)
-    """What `prepare` would refuse."""
+    """What `prepare` would refuse, and images that are in both subsets."""
+    whole: bool = True
+    """Whether all images were looked at."""
     warnings: list[str] = field(default_factory=list)
     """What may be meant so."""
 
@@ -53,10 +56,10 @@ def inspect(samples: Iterator[RawSample], classes: ClassTable) -> Inspection:
         found.pixels[subset] = np.zeros(number + 1, np.int64)
         found.shown_in[subset] = np.zeros(number, np.int64)
     looks: dict[str, list[tuple[Path, str, int | None]]] = {"train": [], "val": []}
-    for sample in progress(every(samples, found.problems), "inspect", unit="image"):
+    for sample in progress(every(samples, found), "inspect", unit="image"):
         try:
             check_id(sample, seen)
-            image, _ = check_sample(sample, classes)
+            image, changed = check_sample(sample, classes)
         except InputError as error:
             found.problems.append(str(error))
             continue
@@ -66,22 +69,34 @@ def inspect(samples: Iterator[RawSample], classes: ClassTable) -> Inspection:
         if sample.mask is None:
             found.images["unlabeled"] += 1
             continue
+        if changed and may_lie_wrong(sample):
+            found.warnings.append(
+                f"{sample.image}: is turned by its EXIF; see that {sample.mask_file} is turned too"
+            )
         found.images[sample.subset] += 1
         values = np.where(sample.mask == IGNORE_INDEX, number, sample.mask)
         counts = np.bincount(values.ravel(), minlength=number + 1)
         found.pixels[sample.subset] += counts
         found.shown_in[sample.subset] += counts[:number] > 0
-    compare(looks, found)
-    missing(found)
+    if found.whole:
+        compare(looks, found)
+        missing(found)
     return found
 
 
-def every(samples: Iterator[RawSample], problems: list[str]) -> Iterator[RawSample]:
+def every(samples: Iterator[RawSample], found: Inspection) -> Iterator[RawSample]:
     """The samples up to one that cannot be read, which is a problem."""
     try:
         yield from samples
     except InputError as error:
-        problems.append(f"{error} (what comes after it was not looked at)")
+        found.problems += error.each if isinstance(error, InputErrors) else [str(error)]
+        found.whole = False
+
+
+def may_lie_wrong(sample: RawSample) -> bool:
+    """Whether EXIF turns the image, and its mask has the size before and after."""
+    stored = decode(sample.image)
+    return sample.upright and is_turned(stored) and sample.mask.shape == stored.size[::-1]
 
 
 def look_of(image: Image.Image) -> int | None:
@@ -153,5 +168,8 @@ def written(found: Inspection) -> str:
             lines.append(f"ignored in {subset}: {100 * pixels[-1] / pixels.sum():.2f} % of pixels")
     for word, messages in (("warning", found.warnings), ("problem", found.problems)):
         lines += [f"{word}: {message}" for message in messages]
+    if not found.whole:
+        looked = sum(found.sizes.values())
+        lines.append(f"only {looked} images were looked at, up to the last problem: mend it first")
     lines.append(f"{len(found.problems)} problems, {len(found.warnings)} warnings")
     return "\n".join(lines)

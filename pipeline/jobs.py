@@ -1,13 +1,10 @@
-"""From a study's parameters to its trainings: what determines each, and how many are left."""
+"""From a study's parameters to its trainings, and what determines each."""
 
 import json
 import subprocess
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from pipeline.artifacts import ROOT, Paths, sha256_of
@@ -112,62 +109,3 @@ def commit() -> str:
 
     changed = git("status", "--porcelain", "--", "pipeline", "stages", "requirements.txt")
     return (git("rev-parse", "--short=12", "HEAD") or "none") + ("-dirty" if changed else "")
-
-
-def finished(params: Params, paths: Paths) -> Iterator[tuple[str, int, float]]:
-    """Run, seed and minutes of the study's trainings that need not run again."""
-    for key, run in params.runs.items():
-        for seed in run.seeds:
-            try:
-                folder = job_of(key, seed, params, paths).folder
-            except (FileNotFoundError, ValueError):  # its data are not prepared or split (anew) yet
-                continue
-            if (folder / "model.pt").exists():
-                yield key, seed, json.loads((folder / "record.json").read_text())["minutes"]
-
-
-def recorded(params: Params, paths: Paths) -> Iterator[tuple[str, float]]:
-    """Run and minutes of the trainings that the study's reports tell of, on whatever machine."""
-    for key in params.runs:
-        if (path := paths.record(key)).exists():
-            yield from ((key, record["minutes"]) for record in json.loads(path.read_text()))
-
-
-def by_kind(
-    params: Params, taken: Iterable[tuple[str, float]]
-) -> dict[tuple[str, str], list[float]]:
-    """Minutes of runs by method and recipe."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for key, minutes in taken:
-        found[params.runs[key].method, params.runs[key].recipe].append(minutes)
-    return dict(found)
-
-
-def forecast(params: Params, paths: Paths) -> str:
-    """How many trainings of the study are done, and the minutes that the others will take.
-
-    Trainings of one method and recipe take as long as those of them that are done, or else as those
-    that the study's reports tell of; of the others, nothing is said but their number.
-    """
-    done = list(finished(params, paths))
-    known = by_kind(params, ((key, minutes) for key, _, minutes in done))
-    former = by_kind(params, recorded(params, paths))
-    ended = {(key, seed) for key, seed, _ in done}
-    waiting = [
-        (run.method, run.recipe)
-        for key, run in params.runs.items()
-        for seed in run.seeds
-        if (key, seed) not in ended
-    ]
-    timed = [mean(known[kind]) for kind in waiting if kind in known]
-    told = [mean(former[kind]) for kind in waiting if kind not in known and kind in former]
-    untimed = len(waiting) - len(timed) - len(told)
-    minutes = max(1, round(sum(timed + told)))
-    by = f" ({len(told)} of them as formerly recorded)" if told else ""
-    left = [f"about {minutes} min of training left{by}"] if timed or told else []
-    left += [f"{untimed} of a kind not timed yet"] if untimed else []
-    total = len(done) + len(waiting)
-    return (
-        f"study {params.study}: {len(done)} of {total} trainings done; "
-        f"{', and '.join(left) or 'none left'}"
-    )

@@ -18,7 +18,7 @@ from pipeline.loader import unlabeled_ids
 from pipeline.methods.base import MethodBase, build, setting_of
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.recompute import recompute
-from pipeline.runtime import Runtime
+from pipeline.runtime import Runtime, is_out_of_memory
 from pipeline.seeding import seed_global
 from pipeline.teaching import with_own_rate
 from pipeline.typed import ConfigError, InputError
@@ -142,14 +142,8 @@ class Learner:
             self.scaler.update()
             self.method.after_update((step + 1) / recipe.steps)
         except Exception as error:
-            if is_out_of_memory(error):
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise InputError(
-                    f"{self.job.title}: step {step}: no memory left on {self.runtime.device} "
-                    f"({reason}). In the run's recipe lower `batch` or `crop`, or raise "
-                    "`accumulate`; or set runtime.activation_checkpointing true"
-                ) from error
-            self.check()  # what is not finite may be the reason
+            if not is_out_of_memory(error):
+                self.check()  # what is not finite may be the reason
             raise
         return entry
 
@@ -218,9 +212,3 @@ class Learner:
 def states_of(folder: Path) -> tuple[Path, Path]:
     """The files of a training's newest state and of the one before."""
     return folder / "state.pt", folder / "state.previous.pt"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device, or the machine, has no memory left."""
-    told = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return told or "allocate memory" in str(error)  # a RuntimeError on the CPU

@@ -51,6 +51,19 @@ def read_rgb(path: Path) -> np.ndarray:
     return as_rgb(upright(decode(path), path), path)
 
 
+def read_mask(
+    path: Path, modes: tuple[str, ...] = ("L", "P"), holding: str = "class indices"
+) -> np.ndarray:
+    """Uint8 [H, W], the values of a single-channel PNG: grey levels (L) or palette indices (P)."""
+    image = decode(path)
+    if image.mode not in modes:
+        raise InputError(
+            f"{path}: a mask of mode {image.mode}; expected a single channel of 8 bits (mode "
+            f"{' or '.join(modes)}) that holds {holding}, not colours"
+        )
+    return np.asarray(image)
+
+
 def upright(image: Image.Image, path: Path) -> Image.Image:
     """As EXIF turns it; raises InputError naming a file whose EXIF is damaged."""
     try:
@@ -63,7 +76,7 @@ def upright(image: Image.Image, path: Path) -> Image.Image:
 
 def is_turned(image: Image.Image) -> bool:
     """Whether EXIF says that it is to be seen otherwise than it is stored."""
-    return image.getexif().get(ORIENTATION, 1) != 1
+    return image.getexif().get(ORIENTATION) in range(2, 9)
 
 
 def is_plain(image: Image.Image) -> bool:

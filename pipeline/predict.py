@@ -24,12 +24,11 @@ from pipeline.pictures import (
 )
 from pipeline.progress import progress
 from pipeline.runtime import Runtime
-from pipeline.typed import InputError
+from pipeline.typed import InputError, InputErrors
 
 MOST_WHOLE = 2_000_000
 """Pixels of an image that passes whole; larger ones pass by windows."""
 WINDOW = EvaluationConfig("sliding", window=1024)
-KINDS = ("index", "overlay", "confidence")
 
 
 @dataclass(frozen=True)
@@ -94,18 +93,21 @@ def probabilities(
     Returns:
       float32 [C, H, W].
     """
-    height, width = image_1CHW.shape[-2:]
-    total, number = 0, 0
+    size = image_1CHW.shape[-2:]
+    total: Tensor | None = None
     for scale in views.scales:
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        scaled = resized(image_1CHW, size)
-        how = config or (WINDOW if size[0] * size[1] > MOST_WHOLE else EvaluationConfig("whole"))
+        height, width = (max(1, round(side * scale)) for side in size)
+        scaled = resized(image_1CHW, (height, width))
+        how = config or (WINDOW if height * width > MOST_WHOLE else EvaluationConfig("whole"))
         for mirror in (False, True)[: 1 + views.flip]:
             prob_CHW = predict(network, scaled.flip(-1) if mirror else scaled, how)
-            prob_CHW = prob_CHW.flip(-1) if mirror else prob_CHW
-            total = total + resized(prob_CHW[None], (height, width))[0]
-            number += 1
-    return total / number
+            if total is None:
+                total = prob_CHW.new_zeros(len(prob_CHW), *size)
+            for sum_HW, view_HW in zip(total, prob_CHW, strict=True):  # no copy of all classes
+                view_1HW = view_HW.flip(-1)[None] if mirror else view_HW[None]
+                sum_HW += resized(view_1HW[None], size)[0, 0]
+            del prob_CHW  # before the next one is made
+    return total.div_(len(views.scales) * (1 + views.flip))
 
 
 def resized(value_1CHW: Tensor, size: tuple[int, int]) -> Tensor:
@@ -113,6 +115,24 @@ def resized(value_1CHW: Tensor, size: tuple[int, int]) -> Tensor:
     if value_1CHW.shape[-2:] == size:
         return value_1CHW
     return F.interpolate(value_1CHW, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def most_likely(prob_CHW: Tensor, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Class and probability of each pixel of an image of `size`.
+
+    They are interpolated class by class: all at the size of a photograph may be too many.
+
+    Returns:
+      int64 [H, W] and float32 [H, W].
+    """
+    best_HW = prob_CHW.new_full(size, -1.0)
+    label_HW = torch.zeros_like(best_HW, dtype=torch.int64)
+    for c, prob_HW in enumerate(prob_CHW):
+        prob_HW = resized(prob_HW[None, None], size)[0, 0]
+        higher_HW = prob_HW > best_HW
+        label_HW[higher_HW] = c
+        best_HW = torch.where(higher_HW, prob_HW, best_HW)
+    return label_HW.cpu().numpy(), best_HW.cpu().numpy()
 
 
 def predict_all(
@@ -130,20 +150,32 @@ def predict_all(
 
     Args:
       height: to which higher images are shrunk first, as they were for the training.
+
+    Raises:
+      InputErrors: images that cannot be read, once all others are done.
+      InputError: an image is too large for the memory.
     """
     network = network.to(runtime.device, memory_format=runtime.memory_format).eval()
+    problems = []
     for name, path in progress(list(images.items()), "predict", unit="image"):
-        image_HW3 = read_rgb(path)
+        try:
+            image_HW3 = read_rgb(path)
+        except InputError as error:  # the others are not lost for it
+            problems.append(str(error))
+            continue
         seen = image_HW3
         if height is not None and len(image_HW3) > height:
             seen = np.asarray(shrink(Image.fromarray(image_HW3), None, height)[0])
-        image_1CHW = torch.tensor(seen).permute(2, 0, 1)[None].to(runtime.device).float() / 255
-        prob_CHW = probabilities(network, image_1CHW, config, views)
-        prob_CHW = resized(prob_CHW[None], image_HW3.shape[:2])[0]
-        confidence_HW, label_HW = (x.cpu().numpy() for x in prob_CHW.max(dim=0))
+        with runtime.enough_memory(str(path), "Give a smaller --window or --height"):
+            image_1CHW = torch.tensor(seen).permute(2, 0, 1)[None].to(runtime.device).float() / 255
+            label_HW, confidence_HW = most_likely(
+                probabilities(network, image_1CHW, config, views), image_HW3.shape[:2]
+            )
         write_png(out / "index" / name, index_picture(label_HW, colors))
         write_png(out / "overlay" / name, overlay(image_HW3, label_HW, colors))
-        write_png(out / "confidence" / name, confidence_picture(confidence_HW.astype(np.float32)))
+        write_png(out / "confidence" / name, confidence_picture(confidence_HW))
+    if problems:
+        raise InputErrors(problems)
 
 
 def write_png(path: Path, picture: Image.Image) -> None:

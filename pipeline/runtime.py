@@ -7,6 +7,7 @@ import platform
 import resource
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -17,7 +18,7 @@ import torch
 
 from pipeline import processes
 from pipeline.config import TrainConfig
-from pipeline.typed import ConfigError
+from pipeline.typed import ConfigError, InputError
 
 MOST_CLAIMS = 64
 """On one device: more processes share none."""
@@ -49,6 +50,19 @@ class Runtime:
         """What keeps gradients of float16 above zero; does nothing where they are wider."""
         half = self.autocast_dtype == torch.float16
         return torch.amp.GradScaler(self.device.type, enabled=half)
+
+    @contextlib.contextmanager
+    def enough_memory(self, what: str, fix: str) -> Iterator[None]:
+        """Raises InputError, which says what to change, where what is done inside finds no more."""
+        try:
+            yield
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"{what}: no memory left on {self.device} ({reason}). {fix}"
+            ) from error
 
     def peak_memory_gib(self) -> float:
         """Peak memory of this process in GiB: the device's on CUDA, the host's elsewhere."""
@@ -98,6 +112,13 @@ def set_up(config: TrainConfig) -> Runtime:
     if config.precision == "auto" and cuda and torch.cuda.is_bf16_supported():
         dtype = torch.bfloat16
     return Runtime(device, dtype, config.channels_last and device.type != "mps")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the machine, has no memory left."""
+    told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    # RuntimeErrors of the CPU, and of libraries on a GPU
+    return told or "allocate memory" in str(error) or "ALLOC_FAILED" in str(error)
 
 
 def own_of(names: list[str], place: int) -> str:

@@ -28,6 +28,13 @@ class Interrupted(BaseException):
     """A signal asked the training to stop; its state is saved."""
 
 
+LESS = (
+    "In the run's recipe lower `batch` or `crop`, or raise `accumulate`; or set "
+    "runtime.activation_checkpointing true"
+)
+"""What needs less memory."""
+
+
 def train(job: Job, runtime: Runtime) -> None:
     """Trains to the recipe's last step, from the saved state if there is one.
 
@@ -42,9 +49,10 @@ def train(job: Job, runtime: Runtime) -> None:
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     check_divides(processes.world(), job.recipe)
-    method = method_of(job, runtime)
-    learner = Learner(job, method, runtime)
-    start, seconds = learner.resume()
+    with runtime.enough_memory(job.title, LESS):
+        method = method_of(job, runtime)
+        learner = Learner(job, method, runtime)
+        start, seconds = learner.resume()
     first = processes.rank() == 0
     log = Log(job.folder / "log.jsonl", start) if first else None
     share = (processes.rank(), processes.world())
@@ -59,8 +67,9 @@ def train(job: Job, runtime: Runtime) -> None:
             done = step + 1
             method.measuring = done % job.train.log_every == 0 or done == steps
             seed_global(job.seed, "step", step)
-            method.before_step(step / steps, unlabeled)
-            entry = learner.update(batch, step)
+            with runtime.enough_memory(f"{job.title}: step {step}", LESS):
+                method.before_step(step / steps, unlabeled)
+                entry = learner.update(batch, step)
             if method.measuring:
                 learner.check()
             if method.measuring and first:

@@ -8,7 +8,7 @@ import difflib
 import sys
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
@@ -20,6 +20,18 @@ LONG = 200
 
 class InputError(ValueError):
     """What cannot be used as it stands, of data or files; the message says what to do."""
+
+
+class InputErrors(InputError):
+    """Several of them, none of which hides the others."""
+
+    MOST = 50
+    """Of the message."""
+
+    def __init__(self, each: Sequence[str]) -> None:
+        self.each = tuple(each)
+        more = [f"and {len(each) - self.MOST} more"] if len(each) > self.MOST else []
+        super().__init__("\n".join([*each[: self.MOST], *more]))
 
 
 class ConfigError(InputError):

@@ -5,9 +5,8 @@ import json
 from pathlib import Path
 
 from pipeline.artifacts import Paths, write_text
-from pipeline.checkpoint import load
 from pipeline.command import run_command
-from pipeline.evaluate import load_network
+from pipeline.evaluate import load_model
 from pipeline.export import card, export_onnx
 from pipeline.params import entry, load_params
 from pipeline.typed import InputError
@@ -21,13 +20,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("exported"))
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
     given = parser.parse_args()
+    if given.size is not None and min(given.size) < 1:
+        raise InputError(f"--size {given.size[0]} {given.size[1]}; expected at least 1 pixel each")
     params = load_params()
     run, paths = entry(params, "runs", given.run), Paths(params.study)
     seed = run.seeds[0] if given.seed is None else given.seed
     if seed not in run.seeds:
         raise InputError(f"--seed {seed}; expected one of {list(run.seeds)}, those of {given.run}")
     folder = paths.run(given.run) / f"seed{seed}"
-    model, network = load(folder / "model.pt"), load_network(folder / "model.pt")
+    network, model = load_model(folder / "model.pt")
     metrics = paths.metrics(given.run)
     if not metrics.is_file():
         raise InputError(f"{metrics} is missing: run `dvc repro evaluate@{given.run}`")

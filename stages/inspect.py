@@ -9,7 +9,7 @@ import sys
 from pipeline.artifacts import Paths
 from pipeline.command import run_stage
 from pipeline.data.sources import source_of
-from pipeline.data.sources.folder import where
+from pipeline.data.sources.folder import check_there, local_of, where
 from pipeline.inspection import inspect, written
 from pipeline.params import entry, load_params
 
@@ -21,6 +21,8 @@ def main(name: str) -> None:
     source = source_of(config)
     folder = where(config, Paths(params.study).raw(name))
     if not folder.is_dir():
+        if config.source == "folder":
+            check_there(local_of(config))
         raise FileNotFoundError(f"{folder} is missing: run `dvc repro download@{name}`")
     found = inspect(source.samples(folder, config), source.class_table(config, folder))
     print(f"{name}: {folder}\n{written(found)}")

@@ -4,10 +4,9 @@ import argparse
 import os
 from pathlib import Path
 
-from pipeline.checkpoint import load
 from pipeline.command import run_command
 from pipeline.config import EvaluationConfig, TrainConfig
-from pipeline.evaluate import load_network
+from pipeline.evaluate import load_model
 from pipeline.predict import Views, found_images, predict_all
 from pipeline.runtime import set_up
 from pipeline.typed import InputError
@@ -38,8 +37,10 @@ def main() -> None:
         config = EvaluationConfig("sliding", given.window, given.stride)
         config.check("--window, --stride")
     images = found_images(given.images)
-    model, network = load(given.model), load_network(given.model)
-    height = model["config"]["dataset"].get("height") if given.height is None else given.height
+    network, model = load_model(given.model)
+    height = given.height
+    if height is None:
+        height = model["config"].get("dataset", {}).get("height")
     runtime = set_up(TrainConfig(threads=os.cpu_count() or 1))
     colors = [entry["color"] for entry in model["classes"]]
     predict_all(

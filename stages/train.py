@@ -8,7 +8,8 @@ from pipeline import processes
 from pipeline.artifacts import Paths, replacing, writing_to
 from pipeline.checkpoint import sole_owner
 from pipeline.command import run_stage
-from pipeline.jobs import check_methods, forecast, job_of
+from pipeline.forecast import forecast
+from pipeline.jobs import check_methods, job_of
 from pipeline.params import entry, load_params
 from pipeline.runtime import set_up
 from pipeline.trainer import Interrupted, check_divides, train

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.artifacts import Paths, write_json
 from pipeline.config import NetworkConfig, TrainConfig
 from pipeline.data.base import Prepared
+from pipeline.data.splits import make_split, write_split
 from pipeline.runtime import Runtime, set_up
 from tests.prepared import make_prepared
+from tests.tiny import study
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +39,18 @@ def tiny_network() -> NetworkConfig:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """What the trainings of a file learn from."""
     return make_prepared(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """Of the study of tests/tiny.py, prepared and split."""
+    monkeypatch.setenv("STPG_WORK", str(tmp_path / "work"))
+    paths = Paths("tiny", tmp_path)
+    data = make_prepared(paths.prepared("blocks"))
+    write_split(paths.split("half"), make_split(data, study().splits["half"]))
+    for method in study().methods:
+        write_json(paths.fingerprint(f"train-{method}"), {"pipeline.trainer": "0"})
+    return paths
 
 
 @pytest.fixture

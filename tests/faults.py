@@ -1,6 +1,11 @@
 """kill -9 at random points of a study: does it end in the same bytes when it is run again?
 
-`python -m tests.faults --points 50` writes docs/faults.md; five points are in the slow tests.
+`python -m tests.faults --points 50` writes docs/faults.md; a few points are in the slow tests.
+
+Most of a stage's time goes to imports. So that its work is hit, the kill comes from inside: Python
+starts a thread in the stage's process (`sitecustomize`) that waits for the stage's `main`, and then
+for a random part of the time that it takes undisturbed. The stage then runs again, over whatever
+was left, by `dvc repro --force`: plain `dvc repro` would take its outputs from DVC's cache.
 """
 
 import argparse
@@ -19,10 +24,42 @@ from pathlib import Path
 import psutil
 
 from pipeline.artifacts import ROOT, write_text
-from tests.pipeline.project import Project, make_project
+from tests.pipeline.project import UNFINISHED, Project, make_project
 
 REPORT = ROOT / "docs/faults.md"
 STAGES = ("download@street", "prepare@street", "train@ours", "evaluate@ours", "report")
+
+
+HOOK = """
+import os, signal, sys, threading, time
+
+def in_main():
+    for frame in list(sys._current_frames().values()):
+        while frame is not None:
+            code = frame.f_code
+            if code.co_name == "main" and os.sep + "stages" + os.sep in code.co_filename:
+                return True
+            frame = frame.f_back
+    return False
+
+def watch(how, value):
+    while not in_main():
+        time.sleep(0.0005)
+    began = time.monotonic()
+    if how == "kill":
+        time.sleep(float(value))
+        os.killpg(0, signal.SIGKILL)
+    while in_main():
+        time.sleep(0.0005)
+        with open(value + ".new", "w") as file:
+            file.write(str(time.monotonic() - began))
+        os.replace(value + ".new", value)
+
+if any(word.startswith("stages.") for word in sys.orig_argv):
+    how, value = os.environ["FAULT"].split(":", 1)
+    threading.Thread(target=watch, args=(how, value), daemon=True).start()
+"""
+"""`FAULT` is `kill:SECONDS`, from the start of `main`, or `time:FILE`, for the seconds it takes."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +67,10 @@ class Point:
     """One kill and what came of it."""
 
     stage: str
-    inside: bool
-    """Whether the stage's own process was running, not DVC around it alone."""
+    at_work: bool
+    """Whether the stage's `main` was running, rather than imports or DVC around it."""
+    left: bool
+    """Whether it left something unfinished: a folder or file, or a training's state."""
     problem: str
     """Empty if the study then ended in the same bytes."""
 
@@ -46,6 +85,15 @@ def pages(project: Project) -> list[bytes]:
     return [path.read_bytes() for path in sorted((project.root / "reports/tiny").glob("report.*"))]
 
 
+def unfinished(project: Project) -> list[Path]:
+    """What a kill leaves behind."""
+    places = [
+        path for part in ("data", "runs", "reports") for path in (project.root / part).rglob("*")
+    ]
+    states = (project.root / ".work").glob("*/state.pt")
+    return [path for path in places if path.name.endswith(UNFINISHED)] + list(states)
+
+
 def stage_of(dvc: subprocess.Popen) -> psutil.Process | None:
     """The stage's process below DVC's, if it runs."""
     try:
@@ -57,82 +105,96 @@ def stage_of(dvc: subprocess.Popen) -> psutil.Process | None:
     return None
 
 
-def start(project: Project, stage: str) -> subprocess.Popen:
-    """`dvc repro` of the stage, whether it is up to date or not; a training from its first step."""
-    if stage.startswith("train@"):
-        for folder in (project.root / ".work").glob(f"{stage.removeprefix('train@')}-*"):
-            shutil.rmtree(folder)
+def forced(project: Project, stage: str, fault: str | None = None) -> subprocess.Popen:
+    """`dvc repro` of the stage, whether it is up to date or not, in a process group of its own."""
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", stage]
-    quiet = subprocess.DEVNULL
+    env = project.env
+    if fault is not None:
+        hook = project.root.parent / "hook"
+        hook.mkdir(exist_ok=True)
+        (hook / "sitecustomize.py").write_text(HOOK)
+        env = env | {"PYTHONPATH": str(hook), "FAULT": fault}
     return subprocess.Popen(
-        command, cwd=project.root, env=project.env, stdout=quiet, stderr=quiet,
-        start_new_session=True,
+        command, cwd=project.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True,
     )  # fmt: skip
 
 
+def forget(project: Project, stage: str) -> None:
+    """Lets a training begin at its first step."""
+    if stage.startswith("train@"):
+        for folder in (project.root / ".work").glob(f"{stage.removeprefix('train@')}-*"):
+            shutil.rmtree(folder)
+
+
 def durations(project: Project, stage: str) -> tuple[float, float]:
-    """Seconds of DVC, and of the stage in it, undisturbed."""
-    began, first, last = time.monotonic(), None, 0.0
-    with start(project, stage) as dvc:
-        while dvc.poll() is None:
-            if stage_of(dvc) is not None:
-                last = time.monotonic()
-                first = first or last
-            time.sleep(0.01)
-        assert dvc.returncode == 0, f"{stage} fails undisturbed"
-    return time.monotonic() - began, last - first
+    """Seconds of DVC, and of the stage's `main` in it, undisturbed."""
+    forget(project, stage)
+    took = project.root.parent / "took"
+    began = time.monotonic()
+    with forced(project, stage, f"time:{took}") as dvc:
+        printed = dvc.communicate()[0]
+    assert dvc.returncode == 0, f"{stage} fails undisturbed: {printed}"
+    return time.monotonic() - began, float(took.read_text())
 
 
-def kill_at(project: Project, stage: str, delay: float, *, inside: bool) -> bool:
-    """Kills DVC and all below it; returns whether the stage was running.
+def kill_at_work(project: Project, stage: str, delay: float) -> bool:
+    """Kills DVC and all below it so long after the stage's `main` began; returns whether it ran."""
+    with forced(project, stage, f"kill:{delay}") as dvc:
+        dvc.communicate()
+    return dvc.returncode == -signal.SIGKILL
 
-    Args:
-      delay: seconds, from the stage's start if `inside`, else from DVC's.
-    """
-    with start(project, stage) as dvc:
-        while inside and dvc.poll() is None and stage_of(dvc) is None:
-            time.sleep(0.005)
-        time.sleep(delay)
-        running = stage_of(dvc) is not None
+
+def kill_anywhere(project: Project, stage: str, delay: float) -> None:
+    """Kills DVC and all below it so long after its own start."""
+    with forced(project, stage) as dvc:
         try:
+            dvc.communicate(timeout=delay)
+        except subprocess.TimeoutExpired:
             os.killpg(dvc.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it had ended
-            running = False
-    return running
+            dvc.communicate()
 
 
-def kill_points(
-    project: Project, number: int, seed: int, *, longest: float | None = None
-) -> list[Point]:
-    """Kills the stages in turn, one time in six anywhere in DVC, else inside the stage.
+def run_again(project: Project, stage: str) -> str:
+    """The stage over what was left, then all that follows from it; what failed."""
+    with forced(project, stage) as dvc:
+        printed = dvc.communicate()[0]
+    if dvc.returncode != 0 or f"Running stage '{stage}'" not in printed:
+        return f"does not run again: {printed[-500:]}"
+    try:
+        project.repro()
+    except AssertionError as error:
+        return f"does not end: {str(error)[-500:]}"
+    return f"leaves {unfinished(project)[0]}" if unfinished(project) else ""
 
-    Args:
-      longest: seconds to the kill at most; by default those that the stage takes undisturbed.
-    """
+
+def kill_points(project: Project, number: int, seed: int) -> list[Point]:
+    """Kills the stages in turn, one time in six anywhere in DVC, else in the stage's work."""
     draw, found = random.Random(seed), []
+    taken = {stage: durations(project, stage) for stage in STAGES}
+    project.repro()
     before = contents(project)
-    taken = {
-        stage: durations(project, stage) if longest is None else (longest, longest)
-        for stage in STAGES
-    }
     for k in range(number):
         stage = STAGES[k % len(STAGES)]
-        inside = k % 6 != 5
-        delay = draw.uniform(0, taken[stage][inside])
+        whole, work = taken[stage]
         page = pages(project)
-        running = kill_at(project, stage, delay, inside=inside)
-        try:
-            project.repro()
-            now = contents(project)
-            differing = sorted(name for name in before | now if before.get(name) != now.get(name))
-            if not stage.startswith("train@") and pages(project) != page:
-                differing.append("report")
-            problem = f"differing: {', '.join(differing[:5])}" if differing else ""
-        except AssertionError as error:
-            problem = f"does not end: {str(error)[-500:]}"
-        found.append(Point(stage, running, problem))
+        forget(project, stage)
+        delay, at_work = draw.uniform(0, whole if k % 6 == 5 else work), False
+        if k % 6 == 5:
+            kill_anywhere(project, stage, delay)
+        else:
+            at_work = kill_at_work(project, stage, delay)
+        left = bool(unfinished(project))
+        problem = run_again(project, stage)
+        now = contents(project)
+        differing = sorted(name for name in before | now if before.get(name) != now.get(name))
+        if not stage.startswith("train@") and pages(project) != page:
+            differing.append("report")
+        if differing and not problem:
+            problem = f"differing: {', '.join(differing[:5])}"
+        found.append(Point(stage, at_work, left, problem))
         print(
-            f"{k + 1}/{number} {stage} after {delay:.2f} s: {problem or 'same bytes'}", flush=True
+            f"{k + 1}/{number} {stage} after {delay:.3f} s: {problem or 'same bytes'}", flush=True
         )
         if problem:  # else all later points would fail as well
             break
@@ -145,7 +207,7 @@ def written(points: list[Point], seed: int) -> str:
     for point in points:
         by_stage[point.stage].append(point)
     rows = [
-        f"| {stage} | {len(some)} | {sum(p.inside for p in some)} "
+        f"| {stage} | {len(some)} | {sum(p.at_work for p in some)} | {sum(p.left for p in some)} "
         f"| {sum(not p.problem for p in some)} | {sum(bool(p.problem) for p in some)} |"
         for stage, some in by_stage.items()
     ]
@@ -155,13 +217,15 @@ def written(points: list[Point], seed: int) -> str:
             "# Faults",
             "",
             f"As `python -m tests.faults --points {len(points)} --seed {seed}` found it: a small",
-            "study is whole; one stage is forced to run again, and DVC and all its processes are",
-            "killed (SIGKILL) at a random moment; `dvc repro` is given again. Survived: it ended,",
-            "and raw and prepared data, splits, models, logs, metrics, tables and figures were the",
-            "same bytes as before.",
+            "study is whole; one stage is made to run, and DVC and all its processes are killed",
+            "(SIGKILL) at a random moment of the stage's work, one time in six at any moment of",
+            "DVC. Then the stage is made to run again over what was left, a training from its",
+            "last state, and `dvc repro` ends the study. Survived: nothing unfinished is left, and",
+            "raw and prepared data, splits, models, logs, metrics, tables and figures are the same",
+            "bytes as before.",
             "",
-            "| stage | killed | while the stage's own process ran | survived | lost |",
-            "| --- | ---: | ---: | ---: | ---: |",
+            "| stage | killed | at work | left something unfinished | survived | lost |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
             *rows,
             "",
             *problems,

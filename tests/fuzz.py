@@ -26,12 +26,12 @@ from pipeline.checkpoint import load
 from pipeline.config import DatasetConfig
 from pipeline.data.base import Prepared
 from pipeline.data.download import extract
-from pipeline.data.prepare import read_mask
 from pipeline.data.sources import folder
 from pipeline.data.splits import Split, read_list, read_split, write_split
 from pipeline.params import load_params
-from pipeline.pictures import ORIENTATION, read_rgb
-from pipeline.typed import InputError
+from pipeline.pictures import ORIENTATION, read_mask, read_rgb
+from pipeline.report.spec import load_paper
+from pipeline.typed import InputError, InputErrors
 from tests.prepared import make_prepared
 
 REPORT = ROOT / "docs/fuzz.md"
@@ -110,7 +110,10 @@ def read_own_mask(content: bytes, root: Path) -> None:
 def read_own_list(content: bytes, root: Path) -> None:
     """val.txt."""
     (root / "val.txt").write_bytes(content)
-    folder.read_val(root / "val.txt", {"a", "b"}, {"a"})
+    problems: list[str] = []
+    folder.read_val(root / "val.txt", {"a", "b"}, {"a"}, problems)
+    if problems:
+        raise InputErrors(problems)
 
 
 def unpack(kind: str) -> Parser:
@@ -125,6 +128,7 @@ def targets(root: Path) -> dict[str, Target]:
     split = Split("mini", "drawn", "standard", 2, 0, ("t0", "t1", "t2"), ("t3", "t4", "t5"))
     write_split(root / "split.json", split)
     study = (ROOT / "studies/smoke.yaml").read_bytes()
+    paper = (ROOT / "paper.yaml").read_bytes()
     yaml_words = (
         b"&a ",
         b"*a",
@@ -173,6 +177,7 @@ def targets(root: Path) -> dict[str, Target]:
     checkpoint = written({"step": 1, "method": {"w": torch.ones(3)}})
     return {
         "params.yaml": Target(as_file("params.yaml", load_params), (study,), yaml_words),
+        "paper.yaml": Target(as_file("paper.yaml", load_paper), (paper,), yaml_words),
         "classes.yaml": Target(read_own_folder, (own, b"[a, b]"), yaml_words),
         "val.txt": Target(read_own_list, (b"a\n",), (b"\n", b"\xef\xbb\xbf", b"\xff", b"\x00")),
         "list of images": Target(

@@ -76,6 +76,26 @@ def test_the_wrong_number_of_arguments_shows_the_right_one(monkeypatch, argument
     assert status(monkeypatch, *arguments) == "usage: python -m stages.train KEY"
 
 
+@pytest.mark.parametrize(("stage", "key"), [("train@one", "one"), ("train@a; b 'c'", "a; b 'c'")])
+def test_without_arguments_the_key_is_that_of_dvcs_stage(monkeypatch, stage, key):
+    monkeypatch.setenv("DVC_STAGE", stage)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    seen = []
+
+    def main(key):
+        seen.append(key)
+
+    run_stage(main)
+    monkeypatch.setattr(sys, "argv", ["train.py", "given"])
+    run_stage(main)
+    assert seen == [key, "given"]
+
+
+def test_a_stage_without_key_takes_none_from_dvc(monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "tables")
+    assert status(monkeypatch) == "usage: python -m stages.train KEY"
+
+
 @pytest.mark.parametrize("stage", ["download", "prepare", "split", "train", "evaluate", "examine"])
 def test_every_stage_says_in_one_line_what_it_does_not_know(stage):
     command = [sys.executable, "-m", f"stages.{stage}", "nope"]

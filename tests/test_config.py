@@ -181,6 +181,13 @@ def test_a_name_that_is_no_good_as_a_path_is_refused(section, name):
     assert str(error.value) == f"{section}.{name}: expected a name of a-z, 0-9 and _ only"
 
 
+@pytest.mark.parametrize("name", ["../other", "a b", "", "Mini"])
+def test_a_study_whose_name_is_no_good_as_a_path_is_refused(name):
+    with pytest.raises(ConfigError) as error:
+        from_mapping(Params, yaml.safe_load(STUDY) | {"study": name}, "")
+    assert str(error.value) == f"study: {name}: expected a name of a-z, 0-9 and _ only"
+
+
 def test_an_error_names_the_file_once(tmp_path):
     path = tmp_path / "some.yaml"
     path.write_text("study: [1")

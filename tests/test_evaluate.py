@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -8,11 +9,20 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.augment.geometric import FILL
+from pipeline.checkpoint import save, save_model
 from pipeline.config import EvaluationConfig
-from pipeline.evaluate import evaluate, pad, predict, predict_sliding, window_starts
+from pipeline.evaluate import (
+    evaluate,
+    load_model,
+    pad,
+    predict,
+    predict_sliding,
+    window_starts,
+)
 from pipeline.models.deeplab import DeepLabV3Plus, Output
 from pipeline.runtime import Runtime
 from pipeline.seeding import drawn_from, stream
+from pipeline.typed import InputError
 
 CPU = Runtime(torch.device("cpu"), None, channels_last=True)
 WHOLE = EvaluationConfig("whole")
@@ -140,3 +150,56 @@ def test_rows_are_true_classes_and_columns_predicted_ones(tiny_prepared):
     labels = np.concatenate([data.read_mask(item).ravel() for item in data.val])
     assert got[:, :2].sum() == 0
     assert got[:, 2].tolist() == [(labels == c).sum() for c in range(3)]
+
+
+def test_no_memory_left_says_what_to_change(tiny_prepared):
+    network = Fake(lambda image: torch.empty(1 << 60))
+    message = r"run: v0: no memory left on cpu \(.*\)\. In evaluation\.tiny set `mode: sliding`"
+    with pytest.raises(InputError, match=message):
+        evaluate(network, tiny_prepared(), WHOLE, CPU, title="run")
+
+
+CLASSES = [{"name": "one", "color": [9, 9, 9]}, {"name": "two", "color": [250, 0, 0]}]
+
+
+def model_of(network):
+    """The content of a model file, but for its weights."""
+    config = {"recipe": {"network": asdict(network)}}
+    return {"classes": CLASSES, "config": config}
+
+
+def test_a_model_is_loaded_as_it_was_saved(tiny_network, tmp_path):
+    network = DeepLabV3Plus(tiny_network, 2)
+    save_model(tmp_path / "model.pt", network.state_dict(), **model_of(tiny_network))
+    got, model = load_model(tmp_path / "model.pt")
+    assert model["classes"] == CLASSES
+    for name, value in network.state_dict().items():
+        assert torch.equal(got.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": None},
+        {"classes": [1, 2]},
+        {"classes": CLASSES[:1]},
+        {"classes": [*CLASSES, {"name": "three", "color": [1, 1, 1]}]},
+        {"config": {}},
+        {"config": {"recipe": {"network": {"trunk": "nope", "weights": "none"}}}},
+        {"config": {"recipe": {"network": 3}}},
+        {"network": {}},
+        {"network": {"classifier.weight": torch.ones(3)}},
+        {"network": [1]},
+    ],
+)
+def test_a_file_of_another_kind_is_no_model(tiny_network, tmp_path, change):
+    weights = {"network": DeepLabV3Plus(tiny_network, 2).state_dict()}
+    save(tmp_path / "model.pt", model_of(tiny_network) | weights | change)
+    with pytest.raises(InputError, match=r"model\.pt: not a model that a training wrote \("):
+        load_model(tmp_path / "model.pt")
+
+
+def test_a_list_is_no_model(tmp_path):
+    save(tmp_path / "model.pt", [1, 2])
+    with pytest.raises(InputError, match=r"model\.pt: not a model that a training wrote \("):
+        load_model(tmp_path / "model.pt")

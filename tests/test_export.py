@@ -1,13 +1,21 @@
+import subprocess
+import sys
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
 from pipeline import export
+from pipeline.artifacts import ROOT
+from pipeline.config import EvaluationConfig
+from pipeline.evaluate import predict
 from pipeline.export import card, export_onnx
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.typed import InputError
 from tests.prepared import NETWORK
+
+WHOLE = EvaluationConfig("whole")
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +33,20 @@ def test_the_file_says_of_any_number_of_images_what_the_network_says(network, tm
         images = torch.rand(number, 3, 48, 64)
         (got,) = session.run(None, {"image": images.numpy()})
         with torch.inference_mode():
-            want = network(images).logits.softmax(dim=1).numpy()
+            want = torch.cat([predict(network, x[None], WHOLE)[None] for x in images]).numpy()
         np.testing.assert_allclose(got, want, atol=1e-4)
     assert [p.name for p in path.parent.iterdir()] == ["net.onnx"]
+
+
+def test_images_of_parts_of_a_stride_are_evaluated_as_they_are_elsewhere(network, tmp_path):
+    path, image = tmp_path / "net.onnx", torch.rand(1, 3, 37, 50)
+    export_onnx(network, path, (37, 50))
+    (got,) = onnxruntime.InferenceSession(str(path)).run(None, {"image": image.numpy()})
+    with torch.inference_mode():
+        want = predict(network, image, WHOLE).numpy()
+        bare = network(image).logits.softmax(dim=1).numpy()
+    np.testing.assert_allclose(got[0], want, atol=1e-4)
+    assert np.abs(bare - want).max() > 1e-3
 
 
 def test_a_file_that_differs_is_not_left(network, tmp_path, monkeypatch):
@@ -73,3 +92,11 @@ def test_the_card_says_what_it_is_of_and_how_well_it_does():
         "commit abc with python 3, torch 2",
     ):
         assert part in text
+
+
+def test_a_size_without_pixels_is_refused():
+    command = [sys.executable, "-m", "stages.export", "any", "--size", "0", "5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "--size 0 5; expected at least 1 pixel each" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -3,8 +3,8 @@ import pytest
 from tests.fuzz import fuzz, targets
 
 NAMES = (
-    "params.yaml", "classes.yaml", "val.txt", "list of images", "index.json", "split.json", "image",
-    "mask", "mask in colours", "tar", "tgz", "zip", "model or state",
+    "params.yaml", "paper.yaml", "classes.yaml", "val.txt", "list of images", "index.json",
+    "split.json", "image", "mask", "mask in colours", "tar", "tgz", "zip", "model or state",
 )  # fmt: skip
 
 

@@ -2,9 +2,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.artifacts import ROOT, Paths
 from pipeline.config import DatasetConfig
 from pipeline.data.sources import folder
 from pipeline.inspection import inspect, look_of, written
+from pipeline.params import load_params
+from pipeline.pictures import ORIENTATION
+from pipeline.typed import InputError
+from stages import inspect as stage
 
 CONFIG = DatasetConfig("folder")
 
@@ -73,8 +78,41 @@ def test_every_mask_that_cannot_be_read_is_told(local):
 def test_what_ends_the_reading_is_told(local):
     Image.new("L", (60, 40)).save(local / "masks/x.png")
     found = inspected(local)
-    assert "x.png: no image x in" in found.problems[0]
-    assert found.problems[0].endswith("(what comes after it was not looked at)")
+    (problem,) = found.problems
+    assert "x.png: no image x in" in problem
+    assert "only 0 images were looked at, up to the last problem" in written(found)
+
+
+def test_every_name_that_does_not_fit_is_told(local):
+    Image.new("L", (60, 40)).save(local / "masks/x.png")
+    for name in ("images/notes.txt", "images/film.heic", "masks/a.tif"):
+        (local / name).write_bytes(b"")
+    (local / "val.txt").write_text("v\nc\nnone\n")
+    found = inspected(local)
+    starts = [text.split(": ")[0].removeprefix(f"{local}/") for text in found.problems]
+    assert starts == [
+        "images/film.heic", "images/notes.txt", "masks/a.tif", "masks/x.png", "val.txt", "val.txt",
+    ]  # fmt: skip
+
+
+def test_a_mask_that_fits_its_photograph_turned_or_not_is_warned_of(local):
+    turned = Image.Exif()
+    turned[ORIENTATION] = 3  # by half a turn
+    scene(0).save(local / "images/a.png", exif=turned)
+    turned[ORIENTATION] = 6  # by a quarter: its mask was turned too, or it would not fit
+    scene(1, size=(60, 40)).save(local / "images/b.png", exif=turned)
+    found = inspected(local)
+    assert found.problems == []
+    (warning,) = [text for text in found.warnings if "EXIF" in text]
+    assert warning.endswith("a.png is turned too")
+
+
+def test_a_missing_folder_is_said_where_it_should_be(tmp_path, monkeypatch):
+    monkeypatch.setenv("STPG_DATA", str(tmp_path))
+    monkeypatch.setattr(stage, "load_params", lambda: load_params(ROOT / "studies/own.yaml"))
+    monkeypatch.setattr(stage, "Paths", lambda study: Paths(study, tmp_path))
+    with pytest.raises(InputError, match=f"^{tmp_path}/own: no such folder; put your data there"):
+        stage.main("own")
 
 
 def test_a_validation_image_that_trains_is_a_problem(local):

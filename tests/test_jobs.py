@@ -8,90 +8,9 @@ from pipeline import jobs
 from pipeline.artifacts import ROOT, Paths, write_json
 from pipeline.config import Params
 from pipeline.data.splits import make_split, write_split
-from pipeline.jobs import check_methods, commit, forecast, job_of
+from pipeline.jobs import check_methods, commit, job_of
 from pipeline.typed import ConfigError, from_mapping
-from tests.prepared import make_prepared
-
-STUDY = """
-study: tiny
-datasets: {blocks: {source: folder}, absent: {source: folder}}
-splits:
-  half: {dataset: blocks, protocol: standard, partition: 2}
-  later: {dataset: absent, protocol: standard, partition: 2}
-recipes:
-  short: {crop: [32, 32], batch: 2, steps: 4, lr: 0.1, network: {trunk: resnet10t, weights: none}}
-methods: {supervised: {}, stpg: {lambda_u: 1.0}}
-train: {}
-evaluation: {blocks: {mode: whole}, absent: {mode: whole}}
-runs:
-  plain:
-    {dataset: blocks, split: half, recipe: short, method: supervised, seeds: [0, 1, 2]}
-  ours:
-    {dataset: blocks, split: half, recipe: short, method: stpg, seeds: [0]}
-  late:
-    {dataset: absent, split: later, recipe: short, method: supervised, seeds: [0]}
-examined: {plain: {dataset: blocks}}
-"""
-
-
-def study(**changes):
-    """The study above, with keys of the section `methods` set."""
-    content = yaml.safe_load(STUDY)
-    content["methods"] |= changes
-    return from_mapping(Params, content, "")
-
-
-@pytest.fixture
-def paths(tmp_path, monkeypatch):
-    monkeypatch.setenv("STPG_WORK", str(tmp_path / "work"))
-    paths = Paths("tiny", tmp_path)
-    data = make_prepared(paths.prepared("blocks"))
-    write_split(paths.split("half"), make_split(data, study().splits["half"]))
-    for method in study().methods:
-        write_json(paths.fingerprint(f"train-{method}"), {"pipeline.trainer": "0"})
-    return paths
-
-
-def finish(params, paths, key, seed, minutes):
-    """Leaves the files of a training that took so long."""
-    folder = job_of(key, seed, params, paths).folder
-    write_json(folder / "record.json", {"run": key, "seed": seed, "minutes": minutes})
-    (folder / "model.pt").touch()
-
-
-def test_before_any_training_only_their_number_is_known(paths):
-    assert forecast(study(), paths) == (
-        "study tiny: 0 of 5 trainings done; 5 of a kind not timed yet"
-    )
-
-
-def test_trainings_take_as_long_as_those_of_their_method_and_recipe(paths):
-    finish(study(), paths, "plain", 0, 2.0)
-    finish(study(), paths, "plain", 1, 4.0)
-    assert forecast(study(), paths) == (
-        "study tiny: 2 of 5 trainings done; about 6 min of training left, and 1 of a kind not "
-        "timed yet"
-    )
-    finish(study(), paths, "ours", 0, 10.0)
-    assert forecast(study(), paths) == (
-        "study tiny: 3 of 5 trainings done; about 6 min of training left"
-    )
-
-
-def test_before_any_is_done_the_reports_say_how_long_they_took(paths):
-    write_json(paths.record("plain"), [{"minutes": 3.0}, {"minutes": 5.0}])
-    assert forecast(study(), paths) == (
-        "study tiny: 0 of 5 trainings done; about 16 min of training left (4 of them as formerly "
-        "recorded), and 1 of a kind not timed yet"
-    )
-    finish(study(), paths, "plain", 0, 0.1)
-    assert "1 of 5 trainings done; about 1 min of training left, and 1" in forecast(study(), paths)
-
-
-def test_a_training_with_other_parameters_is_not_done(paths):
-    finish(study(), paths, "ours", 0, 10.0)
-    changed = study(stpg={"lambda_u": 0.5})
-    assert forecast(changed, paths).startswith("study tiny: 0 of 5")
+from tests.tiny import STUDY, study
 
 
 def test_the_folder_depends_on_parameters_code_data_and_split(paths):

@@ -10,11 +10,13 @@ import torch
 
 from pipeline.artifacts import ROOT
 from pipeline.methods import base
+from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.params import load_params
 from tests.methods.test_contract import make_batch
 
 pytestmark = pytest.mark.slow
 
+FOUNDATION = load_params(ROOT / "studies/foundation.yaml")
 PAPER = load_params(ROOT / "studies/paper.yaml")
 PARAMETERS = {"resnet50.tv_in1k": 40_352_181, "resnet101.tv_in1k": 59_344_309}
 """Of one network with 21 classes."""
@@ -51,3 +53,16 @@ def test_a_step_reaches_every_parameter_of_both_students(name, num_classes):
     method.after_backward(0.0)
     method.after_update(0.0)
     assert all(torch.isfinite(p).all() for p in trained.values())
+
+
+@pytest.mark.parametrize("name", sorted(FOUNDATION.recipes))
+def test_the_networks_of_foundation_learn(name):
+    torch.set_num_threads(2)
+    config = replace(FOUNDATION.recipes[name].network, weights="none")
+    network = DeepLabV3Plus(config, 21).train()
+    side = -(-128 // network.multiple) * network.multiple
+    logits = network(torch.rand(2, 3, side, side)).logits
+    assert logits.shape == (2, 21, side, side)
+    logits.square().mean().backward()
+    without = [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without, without

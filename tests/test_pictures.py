@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,6 +74,19 @@ def test_what_is_no_use_is_refused_by_name(tmp_path, monkeypatch):
     Image.fromarray(halves()).save(tmp_path / "large.png")
     with pytest.raises(InputError, match=r"large\.png: 12 x 8 pixels; expected at most 95: cut"):
         read_rgb(tmp_path / "large.png")
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    """A PNG of a few bytes that says it has 3.6 billion pixels."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    (tmp_path / "bomb.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"bomb\.png: .*pixels.*expected at most 178,000,000"):
+        read_rgb(tmp_path / "bomb.png")
 
 
 def test_pictures_of_a_prediction_by_hand():

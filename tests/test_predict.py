@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from pipeline.artifacts import ROOT
 from pipeline.checkpoint import save_model
 from pipeline.config import EvaluationConfig
 from pipeline.models.deeplab import DeepLabV3Plus
-from pipeline.predict import Views, found_images, predict_all, probabilities
+from pipeline.predict import Views, found_images, most_likely, predict_all, probabilities
 from pipeline.runtime import Runtime
 from pipeline.typed import InputError
 from tests.prepared import NETWORK
@@ -107,6 +108,15 @@ def test_higher_images_are_shrunk_as_for_the_training(tmp_path, height, size):
         assert np.abs(255 * seen[0][0].permute(1, 2, 0).numpy() - mean).max() <= 1
 
 
+@pytest.mark.parametrize("size", [(9, 14), (23, 30), (9, 15)])
+def test_classes_one_by_one_are_those_of_all_at_once(size):
+    prob = torch.rand(4, 9, 14, generator=torch.Generator().manual_seed(0)).softmax(dim=0)
+    label, confidence = most_likely(prob, size)
+    whole = F.interpolate(prob[None], size, mode="bilinear", align_corners=False)[0]
+    np.testing.assert_allclose(confidence, whole.amax(dim=0), rtol=1e-6)
+    np.testing.assert_array_equal(label, whole.argmax(dim=0))
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     torch.manual_seed(0)
@@ -140,6 +150,32 @@ def test_the_command_writes_three_pictures_an_image(model, images, tmp_path):
         assert picture.mode == "P"
         assert set(np.unique(picture)) <= {0, 1}
         assert picture.getpalette()[:6] == [9, 9, 9, 250, 0, 0]
+
+
+def test_an_image_that_cannot_be_read_does_not_cost_the_others(images, tmp_path):
+    (images / "bad.png").write_text("no image")
+    runtime = Runtime(torch.device("cpu"), None, channels_last=False)
+    with pytest.raises(InputError, match=r"^.*bad\.png: not an image that can be read"):
+        predict_all(
+            Brightness(), found_images([str(images)]), tmp_path / "out", [[0, 0, 0], [9, 9, 9]],
+            config=None, views=Views(), height=None, runtime=runtime,
+        )  # fmt: skip
+    written = {path.name for path in (tmp_path / "out/index").rglob("*.png")}
+    assert written == {"a.png", "b.png", "c d.png"}
+
+
+def test_no_memory_left_says_what_to_lower(images, tmp_path):
+    class Huge(torch.nn.Module):
+        def forward(self, image):
+            return torch.empty(1 << 60)
+
+    runtime = Runtime(torch.device("cpu"), None, channels_last=False)
+    message = r"a\.png: no memory left on cpu \(.*allocate memory.*Give a smaller --window"
+    with pytest.raises(InputError, match=message):
+        predict_all(
+            Huge(), found_images([str(images / "a.png")]), tmp_path, [[0, 0, 0], [9, 9, 9]],
+            config=None, views=Views(), height=None, runtime=runtime,
+        )  # fmt: skip
 
 
 def test_what_the_command_cannot_use_ends_in_one_line(model, images, tmp_path):

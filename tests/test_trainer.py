@@ -398,6 +398,7 @@ def test_a_killed_worker_is_named_and_the_training_goes_on_in_the_same_bits(
         if current == 6:
             for worker in psutil.Process().children():
                 worker.kill()
+            time.sleep(1)  # in which its end is noticed
         return usual(self, batch, current)
 
     with monkeypatch.context() as patch:

@@ -54,17 +54,6 @@ def prepare(name: str, source: ModuleType, raw: Path, out: Path, config: Dataset
             write_index(partial / "index.json", name, classes, items, config.height)
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Uint8 [H, W], the values of a single-channel PNG: grey levels or palette indices."""
-    image = decode(path)
-    if image.mode not in ("L", "P"):
-        raise InputError(
-            f"{path}: a mask of mode {image.mode}; expected a single channel of 8 bits (mode L or "
-            "P) that holds class indices, not colours"
-        )
-    return np.asarray(image)
-
-
 def check_id(sample: RawSample, seen: set[str]) -> None:
     """Raises ValueError unless the id is new and can name a file; adds it to `seen`."""
     if "/" in sample.id or sample.id.startswith(".") or not (sample.id and sample.id.isprintable()):

@@ -60,6 +60,11 @@ class Config:
     cutmix: CutMixConfig = field(default_factory=CutMixConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
 
+    @property
+    def contrasts(self) -> bool:
+        """Whether features are contrasted: with a weight of 0 it would cost time alone."""
+        return self.contrast.loss != "none" and self.lambda_ctr > 0
+
     def check(self, key: str) -> None:
         """A selection compares two students' modules, so it needs both."""
         at_least(key, "lambda_u", self.lambda_u, 0)
@@ -83,12 +88,12 @@ class Mixed(NamedTuple):
     """Of Pro-Teacher, equations 9 and 10; of Gen-Teacher where there is one module only."""
 
 
-def student_of(name: str, config: ContrastConfig, setting: Setting) -> Projected:
+def student_of(name: str, config: Config, setting: Setting) -> Projected:
     """A network, with a projection head where the contrast trains it."""
-    networks, head = setting.networks, None
-    if config.loss != "none" and name in config.students:
-        head = networks.projection(name, config.source, config.dim, norm=config.head_norm)
-    return Projected(networks.network(name), head, config.source)
+    networks, contrast, head = setting.networks, config.contrast, None
+    if config.contrasts and name in contrast.students:
+        head = networks.projection(name, contrast.source, contrast.dim, norm=contrast.head_norm)
+    return Projected(networks.network(name), head, contrast.source)
 
 
 class Method(MethodBase):
@@ -98,13 +103,13 @@ class Method(MethodBase):
         super().__init__(config, setting)
         self.views = Views(unlabeled=True, partners=config.cutmix.partner == "drawn")
         self.align_corners = setting.networks.config.align_corners
-        self.gen_student = student_of("gen", config.contrast, setting)
+        self.gen_student = student_of("gen", config, setting)
         self.gen_teacher = Teacher(self.gen_student, config.teacher)
-        self.pro_student = student_of("pro", config.contrast, setting) if config.dual else None
+        self.pro_student = student_of("pro", config, setting) if config.dual else None
         self.pro_teacher = Teacher(self.pro_student, config.teacher) if config.dual else None
         self.contrast = (
             DualContrast(config.contrast, self.num_classes, setting.networks.stream("anchors"))
-            if config.contrast.loss != "none"
+            if config.contrasts
             else None
         )
         self.observed: tuple[Tensor, Tensor, Tensor] | None = None

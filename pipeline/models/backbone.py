@@ -198,8 +198,15 @@ def packaged_state(package: str, trunk: str) -> dict[str, Tensor]:
 
 
 def file_state(relative: str) -> dict[str, Tensor]:
-    """Weights from a local file, as torch or safetensors wrote them."""
-    return timm.models.load_state_dict(str(weights_file(relative)), weights_only=True)
+    """Weights from a local file, as torch or safetensors wrote them; no code in it is run."""
+    path = weights_file(relative)
+    try:
+        return timm.models.load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # torch and safetensors raise a dozen kinds
+        raise ConfigError(
+            f"network.weights: {path} cannot be read ({type(error).__name__}); expected weights "
+            "alone, as torch or safetensors write them"
+        ) from error
 
 
 def weights_file(relative: str) -> Path:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, Prepared, RawSample
-from pipeline.data.prepare import prepare, read_mask, shrink
-from pipeline.pictures import decode
+from pipeline.data.prepare import prepare, shrink
+from pipeline.pictures import decode, read_mask
 
 CLASSES = ClassTable(("road", "sky", "car"), ((128, 64, 128), (70, 130, 180), (0, 0, 142)))
 HEIGHT, WIDTH = 6, 8

@@ -137,6 +137,16 @@ def test_without_unlabelled_weight_the_contrast_still_has_unlabelled_pixels():
     assert found[2]["anchor"] > found[1]["anchor"] > 0
 
 
+def test_without_any_unlabelled_weight_no_teacher_looks_at_an_image(monkeypatch):
+    method = make("stpg", lambda_u=0.0, lambda_ctr=0.0)
+    monkeypatch.setattr(method, "mix_unlabeled", None)  # a call of it fails
+    terms = method.losses(make_batch(), 0.6)
+    assert method.contrast is None
+    assert method.gen_student.projection is None
+    assert terms.pop("supervised") > 0
+    assert all(value == 0 for value in terms.values())
+
+
 def test_one_module_is_a_mean_teacher():
     method = make("stpg", dual=False, selection="all", contrast={"loss": "none"})
     terms = method.losses(make_batch(), 0.0)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import timm
@@ -189,6 +190,29 @@ def test_weights_of_another_shape_are_refused(tiny_network, tmp_path, monkeypatc
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(ConfigError, match=r"lacks 1 of \d+ .* first 'conv1\.0\.weight'"):
         loaded(replace(tiny_network, weights="file:weights.pth"))
+
+
+class Trap:
+    """Unpickled without care, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_what_is_not_weights_alone_is_refused_unrun(tiny_network, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("STPG_DATA", str(tmp_path))
+    config = replace(tiny_network, weights=f"file:{name}")
+    torch.save({"conv1.weight": Trap(tmp_path / "was here")}, tmp_path / name)
+    with pytest.raises(ConfigError, match=rf"weights: .*{name} cannot be read \(.*weights alone"):
+        loaded(config)
+    (tmp_path / name).write_bytes(b"text")
+    with pytest.raises(ConfigError, match=rf"weights: .*{name} cannot be read"):
+        loaded(config)
+    assert not (tmp_path / "was here").exists()
 
 
 def test_without_a_network_the_error_names_the_file_to_fetch(tiny_network, monkeypatch):

@@ -107,9 +107,39 @@ def test_of_two_at_once_one_runs_and_nothing_is_lost(project):
 
 
 def test_a_study_killed_at_random_points_ends_in_the_same_bytes(project):
-    points = kill_points(project, 6, seed=1, longest=1.5)
+    points = kill_points(project, 6, seed=1)
     assert [point.problem for point in points] == [""] * 6
-    assert sum(point.inside for point in points) >= 3
+    assert sum(point.at_work for point in points) >= 3
+
+
+def test_a_clock_that_was_a_day_ahead_changes_nothing(project):
+    """All that was made before seems to be of tomorrow, states of a training too."""
+    before, tomorrow = project.results(), time.time() + 86400
+    for path in project.root.rglob("*"):
+        if ".git" not in path.parts:
+            os.utime(path, (tomorrow, tomorrow), follow_symlinks=False)
+    assert project.repro() == set()
+    for folder in (project.root / ".work").glob("ours-*"):
+        (folder / "model.pt").unlink()
+    project.run("dvc", "repro", "--force", "--single-item", "train@ours")
+    project.repro()
+    assert project.results() == before
+
+
+def test_a_name_in_params_reaches_no_shell(project):
+    def change(params):
+        params["runs"]["x; touch was-here"] = params["runs"]["plain"]
+
+    before = (project.root / "params.yaml").read_text()
+    project.change_params(change)
+    command = [sys.executable, "-m", "dvc", "repro"]
+    done = subprocess.run(
+        command, cwd=project.root, env=project.env, capture_output=True, text=True
+    )
+    (project.root / "params.yaml").write_text(before)
+    assert done.returncode != 0
+    assert "expected a name of a-z, 0-9 and _ only" in done.stdout + done.stderr
+    assert not (project.root / "was-here").exists()
 
 
 def test_no_credential_gets_into_what_is_written(project):

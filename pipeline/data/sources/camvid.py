@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample
 from pipeline.data.download import extract, fetch, link_tree
-from pipeline.data.prepare import read_mask
+from pipeline.pictures import read_mask
 from pipeline.typed import InputError
 
 FOLDER = "CamVid"

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from pipeline.artifacts import fresh_folder
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample, relabel
 from pipeline.data.download import extract, link_tree
+from pipeline.pictures import read_mask
 from pipeline.typed import InputError
 
 FOLDER = "Cityscapes"
@@ -195,17 +195,10 @@ def _stems(folder: Path, suffix: str) -> set[str]:
 
 def _read_mask(file: Path, table: ClassTable) -> np.ndarray:
     """Uint8 [H, W], indices of `table`; 255 where the label is none of its classes."""
-    try:
-        with Image.open(file) as image:
-            mode, id_HW = image.mode, np.asarray(image)
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{file}: not a whole PNG ({error}); download it again") from error
-    if mode != "L":
-        raise InputError(f"{file}: an image of mode {mode}; expected mode L, one labelId a pixel")
     index_of = dict.fromkeys([*range(MAX_ID + 1), UNDRAWN_ID], IGNORE_INDEX)
     ids = (label.id for label in LABELS if label.name in table.names)
     return relabel(
-        id_HW,
+        read_mask(file, ("L",), "labelIds"),
         index_of | {id: index for index, id in enumerate(ids)},
         file=file,
         expected=f"no labelIds; expected 0 to {MAX_ID}, or {UNDRAWN_ID}",

@@ -20,11 +20,10 @@ from pipeline.artifacts import sources
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample
 from pipeline.data.download import link_tree
-from pipeline.data.prepare import read_mask
 from pipeline.data.sources.voc import palette_color
 from pipeline.params import read_text, read_yaml
-from pipeline.pictures import SUFFIXES, decode
-from pipeline.typed import InputError, from_mapping, within
+from pipeline.pictures import SUFFIXES, decode, read_mask
+from pipeline.typed import InputError, InputErrors, from_mapping, within
 
 FOLDER = "folder"
 
@@ -86,21 +85,29 @@ class Legend:
 
 def download(raw: Path, local: Path) -> None:
     """Links the files of `local` to `raw`; there is nothing to fetch."""
-    if not local.is_dir():
-        raise InputError(f"{local}: no such folder; put your data there: {LAYOUT}")
+    check_there(local)
     read_legend(local / "classes.yaml")
-    for part, suffixes in (("images", SUFFIXES), ("masks", (".png",))):
-        if not files_by_stem(local / part, suffixes):
-            raise InputError(f"{local / part}: it is empty; expected {LAYOUT}")
+    placed(local)
     link_tree(local, raw, ("images/*", "masks/*", "classes.yaml"))
     if (local / "val.txt").exists():
         link_tree(local, raw, ("val.txt",))
 
 
+def local_of(config: DatasetConfig) -> Path:
+    """One's own folder."""
+    return sources() / (config.folder or FOLDER)
+
+
+def check_there(local: Path) -> None:
+    """Raises InputError unless there is such a folder."""
+    if not local.is_dir():
+        raise InputError(f"{local}: no such folder; put your data there: {LAYOUT}")
+
+
 def where(config: DatasetConfig, raw: Path) -> Path:
     """What can be looked at before anything is downloaded: one's own folder; else `raw`."""
-    local = sources() / (config.folder or FOLDER)
-    return local if config.source == FOLDER and local.is_dir() else raw
+    own = config.source == "folder" and local_of(config).is_dir()
+    return local_of(config) if own else raw
 
 
 def class_table(config: DatasetConfig, raw: Path) -> ClassTable:
@@ -135,18 +142,12 @@ def samples(raw: Path, config: DatasetConfig) -> Iterator[RawSample]:
     """Training images, then validation images, by id.
 
     Raises:
-      ValueError: a file of another kind, a mask without an image, or a line of val.txt that names
-        no image or one without a mask.
+      ValueError: files of another kind, masks without an image, or lines of val.txt that name
+        no image or one without a mask; all of them, a line each.
     """
     legend = read_legend(raw / "classes.yaml")
-    images = files_by_stem(raw / "images", SUFFIXES)
-    masks = files_by_stem(raw / "masks", (".png",))
-    for stem, mask_file in masks.items():
-        if stem not in images:
-            raise InputError(f"{mask_file}: no image {stem} in {raw / 'images'}; add or rename it")
-    if (raw / "val.txt").exists():
-        val = read_val(raw / "val.txt", images, masks)
-    else:
+    images, masks, val = placed(raw)
+    if val is None:
         val = draw_val(masks, config, raw)
         print(f"no val.txt: {len(val)} of {len(masks)} images with masks drawn to validate on")
     for stem in sorted(images, key=lambda stem: (stem in val, stem)):
@@ -217,23 +218,51 @@ def draw_val(masks: Collection[str], config: DatasetConfig, raw: Path) -> set[st
     return set(order[: min(max(1, round(config.val_share * len(order))), len(order) - 1)])
 
 
-def files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """The files of a folder by stem, hidden ones aside; refuses other kinds and equal stems."""
+def placed(folder: Path) -> tuple[dict[str, Path], dict[str, Path], set[str] | None]:
+    """Images and masks by stem, and the ids of val.txt, None without it.
+
+    Raises InputErrors of all names that do not fit.
+    """
+    problems: list[str] = []
+    images = files_by_stem(folder / "images", SUFFIXES, problems)
+    masks = files_by_stem(folder / "masks", (".png",), problems)
+    problems += [
+        f"{file}: no image {stem} in {folder / 'images'}; add or rename it"
+        for stem, file in masks.items()
+        if stem not in images
+    ]
+    val = None
+    if (folder / "val.txt").exists():
+        val = read_val(folder / "val.txt", images, masks, problems)
+    if problems:
+        raise InputErrors(problems)
+    return images, masks, val
+
+
+def files_by_stem(folder: Path, suffixes: tuple[str, ...], problems: list[str]) -> dict[str, Path]:
+    """Files by stem, hidden ones aside; none, other kinds and equal stems are problems.
+
+    What is of another kind is among them: that its stem is missing elsewhere would be no news.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected {LAYOUT}")
     files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         if file.name.startswith("."):
             continue
+        other = files.setdefault(file.stem, file)
         if file.suffix.lower() not in suffixes:
-            raise InputError(f"{file}: expected only {', '.join(suffixes)}; convert or remove it")
-        if file.stem in files:
-            raise InputError(f"{file}: {files[file.stem].name} has the same stem; rename one")
-        files[file.stem] = file
+            problems.append(f"{file}: expected only {', '.join(suffixes)}; convert or remove it")
+        elif other != file and other.suffix.lower() in suffixes:
+            problems.append(f"{file}: {other.name} has the same stem; rename one")
+    if not files:
+        problems.append(f"{folder}: it is empty; expected {LAYOUT}")
     return files
 
 
-def read_val(path: Path, images: Collection[str], masks: Collection[str]) -> set[str]:
+def read_val(
+    path: Path, images: Collection[str], masks: Collection[str], problems: list[str]
+) -> set[str]:
     """The ids of val.txt; blank lines are skipped."""
     if not path.is_file():
         raise InputError(f"{path} is missing; list the stems of the validation images, one a line")
@@ -241,7 +270,7 @@ def read_val(path: Path, images: Collection[str], masks: Collection[str]) -> set
     ids = [stem for stem in ids if stem]
     for stem in ids:
         if stem not in images:
-            raise InputError(f"{path}: {stem!r} has no image; expected stems, without suffix")
-        if stem not in masks:
-            raise InputError(f"{path}: {stem!r} has no mask; add it, or remove the line")
+            problems.append(f"{path}: {stem!r} has no image; expected stems, without suffix")
+        elif stem not in masks:
+            problems.append(f"{path}: {stem!r} has no mask; add it, or remove the line")
     return set(ids)

@@ -11,11 +11,11 @@ from typing import Literal
 
 import numpy as np
 import scipy.io
-from PIL import Image
 
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample, relabel
 from pipeline.data.download import Archive, extract, fetch, link_tree
+from pipeline.pictures import read_mask
 from pipeline.typed import InputError
 
 FOLDER = "VOC"
@@ -191,7 +191,9 @@ def _read_mask(file: Path, table: ClassTable) -> np.ndarray:
     """Uint8 [H, W], indices of `table`, 255 = void."""
     index_of = {NAMES.index(name): index for index, name in enumerate(table.names)}
     return relabel(
-        _read_mat(file) if file.suffix == ".mat" else _read_png(file),
+        _read_mat(file)
+        if file.suffix == ".mat"
+        else read_mask(file, ("P",), "VOC's palette indices"),
         index_of | {IGNORE_INDEX: IGNORE_INDEX},
         file=file,
         expected=f"no classes; expected {list(index_of)} or {IGNORE_INDEX} for void",
@@ -211,16 +213,4 @@ def _read_mat(file: Path) -> np.ndarray:
             f"{file}: GTcls.Segmentation is {value_HW.dtype} {list(value_HW.shape)}; "
             "expected uint8 [height, width]"
         )
-    return value_HW
-
-
-def _read_png(file: Path) -> np.ndarray:
-    """VOC's class mask, uint8 [H, W]: the palette indices, not the colours."""
-    try:
-        with Image.open(file) as image:
-            mode, value_HW = image.mode, np.asarray(image)
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{file}: not a whole PNG ({error}); download it again") from error
-    if mode != "P":
-        raise InputError(f"{file}: an image of mode {mode}; expected mode P, VOC's palette PNG")
     return value_HW

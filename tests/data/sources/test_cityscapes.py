@@ -83,13 +83,15 @@ def test_value_that_is_no_label_id_is_refused(raw, value):
 @pytest.mark.parametrize("mode", ["RGB", "P", "I;16"])
 def test_mask_that_is_not_one_channel_is_refused(raw, mode):
     Image.new(mode, (4, 2)).save(mask_path(raw))
-    with pytest.raises(ValueError, match=f"labelIds.png: an image of mode {mode}; expected mode L"):
+    with pytest.raises(
+        ValueError, match=rf"labelIds.png: a mask of mode {mode}; .* \(mode L\) that holds labelIds"
+    ):
         list(cityscapes.samples(raw, SIZES))
 
 
 def test_damaged_mask_is_named(raw):
     mask_path(raw).write_bytes(mask_path(raw).read_bytes()[:50])
-    with pytest.raises(ValueError, match=r"labelIds\.png: not a whole PNG"):
+    with pytest.raises(ValueError, match=r"labelIds\.png: not an image that can be read"):
         list(cityscapes.samples(raw, SIZES))
 
 

@@ -11,6 +11,7 @@ from pipeline.data.base import Prepared
 from pipeline.data.prepare import prepare
 from pipeline.data.sources import folder
 from pipeline.pictures import ORIENTATION, read_rgb
+from pipeline.typed import InputErrors
 
 CONFIG = DatasetConfig("folder")
 
@@ -139,6 +140,13 @@ def test_a_missing_part_is_named(local, part):
 def test_a_file_that_does_not_belong_is_named(local, file, message):
     (local / file).write_bytes(b"")
     with pytest.raises(ValueError, match=message):
+        read(local)
+
+
+def test_of_many_that_do_not_belong_the_number_is_told(local):
+    for k in range(InputErrors.MOST + 3):
+        (local / f"images/{k:02}.svg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"images/49\.svg: .*\nand 3 more$"):
         read(local)
 
 
@@ -282,7 +290,7 @@ def test_images_of_any_kind_are_prepared_as_they_look(local, tmp_path, file, mod
     np.testing.assert_array_equal(data.read_image(b), read_rgb(local / "images" / file))
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", range(10))
 def test_a_turned_photograph_is_prepared_upright(local, tmp_path, orientation):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     exif = Image.Exif()
@@ -293,8 +301,8 @@ def test_a_turned_photograph_is_prepared_upright(local, tmp_path, orientation):
     prepare("mine", folder, local, tmp_path / "out", CONFIG)
     data = Prepared.open(tmp_path / "out")
     np.testing.assert_array_equal(data.read_image(data.train[0]), upright)
-    assert (upright.shape == pixels.shape) == (orientation < 5)
-    assert np.array_equal(upright, pixels) == (orientation == 1)
+    assert (upright.shape == pixels.shape) == (orientation not in range(5, 9))
+    assert np.array_equal(upright, pixels) == (orientation in (0, 1, 9))
 
 
 def test_a_mask_that_was_not_turned_is_told(local, tmp_path):

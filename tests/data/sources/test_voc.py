@@ -117,7 +117,9 @@ def test_masks_are_read_one_by_one(raw):
     (raw / VOC / "SegmentationClass/b.png").write_bytes(b"damaged")
     samples = voc.samples(raw, SIZES)
     assert next(samples).id == "a"
-    with pytest.raises(ValueError, match=r"SegmentationClass/b\.png: not a whole PNG"):
+    with pytest.raises(
+        ValueError, match=r"SegmentationClass/b\.png: not an image that can be read"
+    ):
         next(samples)
 
 
@@ -186,7 +188,9 @@ def test_sbd_mask_outside_the_table_is_reported_too(raw):
 
 def test_mask_with_colours_burnt_in_is_refused(raw):
     write_image(raw / VOC / "SegmentationClass/a.png", 2, 3)
-    with pytest.raises(ValueError, match=r"a\.png: an image of mode RGB; expected mode P"):
+    with pytest.raises(
+        ValueError, match=r"a\.png: a mask of mode RGB; .* \(mode P\) that holds VOC's"
+    ):
         read(raw)
 
 

@@ -1,0 +1,83 @@
+"""How many trainings of a study are left, and how long they will take."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from statistics import mean
+
+from pipeline.artifacts import Paths
+from pipeline.config import Params, RecipeConfig
+from pipeline.jobs import job_of
+from pipeline.typed import from_mapping
+
+
+def forecast(params: Params, paths: Paths) -> str:
+    """How many trainings of the study are done, and the minutes that the others will take.
+
+    Trainings of one method and recipe take as long as those of them that are done, or else as those
+    that the study's reports tell of, step by step; of the others, nothing is said but their number.
+    """
+    done = list(finished(params, paths))
+    known = by_kind(params, ((key, minutes) for key, _, minutes in done))
+    former = by_kind(params, recorded(params, paths))
+    ended = {(key, seed) for key, seed, _ in done}
+    waiting = [
+        (run.method, run.recipe)
+        for key, run in params.runs.items()
+        for seed in run.seeds
+        if (key, seed) not in ended
+    ]
+    timed = [mean(known[kind]) for kind in waiting if kind in known]
+    told = [mean(former[kind]) for kind in waiting if kind not in known and kind in former]
+    untimed = len(waiting) - len(timed) - len(told)
+    minutes = max(1, round(sum(timed + told)))
+    by = f" (for {len(told)} of them by earlier records)" if told else ""
+    left = [f"about {minutes} min of training left{by}"] if timed or told else []
+    left += [f"{untimed} of a kind not timed yet"] if untimed else []
+    total = len(done) + len(waiting)
+    return (
+        f"study {params.study}: {len(done)} of {total} trainings done; "
+        f"{', and '.join(left) or 'none left'}"
+    )
+
+
+def finished(params: Params, paths: Paths) -> Iterator[tuple[str, int, float]]:
+    """Run, seed and minutes of the study's trainings that need not run again."""
+    for key, run in params.runs.items():
+        for seed in run.seeds:
+            try:
+                folder = job_of(key, seed, params, paths).folder
+            except (FileNotFoundError, ValueError):  # its data are not prepared or split (anew) yet
+                continue
+            if (folder / "model.pt").exists():
+                yield key, seed, json.loads((folder / "record.json").read_text())["minutes"]
+
+
+def recorded(params: Params, paths: Paths) -> Iterator[tuple[str, float]]:
+    """Run and minutes by the study's reports, on whatever machine that was.
+
+    A record counts if its method is the run's and, but for steps, its recipe; it is taken by the
+    step. One that cannot be read is passed over: no training shall fail for it.
+    """
+    for key, run in params.runs.items():
+        recipe = params.recipes[run.recipe]
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            for record in json.loads(paths.record(key).read_text()):
+                former = from_mapping(RecipeConfig, record["recipe"], "")
+                same = replace(former, steps=recipe.steps) == recipe
+                minutes = float(record["seconds_per_step"]) * recipe.steps / 60
+                if same and record["method"] == run.method and math.isfinite(minutes):
+                    yield key, minutes
+
+
+def by_kind(
+    params: Params, taken: Iterable[tuple[str, float]]
+) -> dict[tuple[str, str], list[float]]:
+    """Minutes of runs by method and recipe."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for key, minutes in taken:
+        found[params.runs[key].method, params.runs[key].recipe].append(minutes)
+    return dict(found)
