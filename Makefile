@@ -33,10 +33,10 @@ check: setup ## formatting, lint, import directions
 	lint-imports
 
 constraints: ## the newest of what requirements*.txt bring along: constraints.txt
-	$(PYTHON) -m venv .venv/new
+	$(PYTHON) -m venv --clear .venv/new
 	.venv/new/bin/pip install --quiet --requirement requirements-dev.txt
-	(head -n 1 constraints.txt; .venv/new/bin/pip freeze) > constraints.new
-	mv constraints.new constraints.txt
+	(head -n 1 constraints.txt; .venv/new/bin/pip freeze) > .venv/constraints.txt
+	mv .venv/constraints.txt constraints.txt
 	rm -r .venv/new
 
 golden: setup ## record the golden traces anew; say why in the commit

@@ -1,4 +1,4 @@
-"""Running from the command line: bad input ends in one line, not in a traceback."""
+"""Running from the command line: bad input ends in what is wrong with it, not in a traceback."""
 
 import gc
 import inspect
@@ -18,7 +18,7 @@ def run_stage(main: Callable[..., None], *messages: type[BaseException]) -> None
     made of never reaches a shell.
     """
     wanted = list(inspect.signature(main).parameters)
-    key = os.environ.get("DVC_STAGE", "").partition("@")[2]
+    key = os.environ.get("DVC_STAGE", "").rpartition(":")[2].partition("@")[2]
     arguments = sys.argv[1:] or ([key] if wanted and key else [])
     if len(arguments) != len(wanted):
         sys.exit(" ".join([f"usage: python -m {stage_name()}", *map(str.upper, wanted)]))
@@ -28,13 +28,12 @@ def run_stage(main: Callable[..., None], *messages: type[BaseException]) -> None
 def run_command(main: Callable[[], None], *messages: type[BaseException]) -> None:
     """Calls `main`; what speaks for itself is all that is printed, with exit status 1.
 
-    What was imported before is left out of garbage collection: it stays until the end.
-
     That is an InputError, an OSError that was given a text, or one of `messages`. Anything else
     keeps its traceback.
     """
-    gc.freeze()
-    gc.enable()
+    if not gc.isenabled():  # while stages/__init__.py had it off, what stays was imported
+        gc.freeze()
+        gc.enable()
     try:
         main()
     except (InputError, OSError, *messages) as error:

@@ -16,7 +16,7 @@ from pipeline.data.base import ClassTable, Item, Prepared
 from pipeline.metrics import CONFIDENCE_BINS, calibration, confusion_matrix
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.progress import progress
-from pipeline.runtime import Runtime
+from pipeline.runtime import Runtime, is_out_of_memory
 from pipeline.typed import InputError, from_mapping
 
 MULTIPLE = 32
@@ -52,7 +52,7 @@ def evaluate(
     for i, item in enumerate(progress(data.val, title, unit="image")):
         with runtime.enough_memory(f"{title}: {item.id}", less_memory(data.name)):
             prob_CHW = predict(network, image_of(data, item, runtime), config)
-        confidence_HW, prediction_HW = (x.cpu().numpy() for x in prob_CHW.max(dim=0))
+            confidence_HW, prediction_HW = (x.cpu().numpy() for x in prob_CHW.max(dim=0))
         truth_HW = data.read_mask(item)
         mine_CC = confusion_matrix(truth_HW, prediction_HW, num_classes=num_classes)
         confusion_CC += mine_CC
@@ -63,7 +63,10 @@ def evaluate(
 
 def less_memory(name: str) -> str:
     """What to change where an image of data set `name` is too large for a pass."""
-    return f"In evaluation.{name} set `mode: sliding`, or a smaller `window`"
+    return (
+        f"Set $STPG_DEVICE=cpu; or in evaluation.{name} `mode: sliding`, or a smaller `window`, "
+        "with which all its runs are evaluated anew"
+    )
 
 
 def load_network(path: Path) -> DeepLabV3Plus:
@@ -87,10 +90,12 @@ def load_model(path: Path) -> tuple[DeepLabV3Plus, dict[str, Any]]:
         network = DeepLabV3Plus(config, len(names))
         network.load_state_dict(model["network"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "nothing"
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: not a model that a training wrote ({type(error).__name__}: {reason:.200}); "
-            "expected a model.pt below runs/"
+            f"{path}: not a model of this code ({type(error).__name__}: {reason:.300}); expected a "
+            "model.pt that it trained, as `dvc repro train@RUN` makes below runs/"
         ) from error
     return network, model
 

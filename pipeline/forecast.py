@@ -64,7 +64,7 @@ def recorded(params: Params, paths: Paths) -> Iterator[tuple[str, float]]:
     """
     for key, run in params.runs.items():
         recipe = params.recipes[run.recipe]
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, ArithmeticError):
             for record in json.loads(paths.record(key).read_text()):
                 former = from_mapping(RecipeConfig, record["recipe"], "")
                 same = replace(former, steps=recipe.steps) == recipe

@@ -169,7 +169,6 @@ def written(found: Inspection) -> str:
     for word, messages in (("warning", found.warnings), ("problem", found.problems)):
         lines += [f"{word}: {message}" for message in messages]
     if not found.whole:
-        looked = sum(found.sizes.values())
-        lines.append(f"only {looked} images were looked at, up to the last problem: mend it first")
+        lines.append("images after the last problem were not looked at: mend it first")
     lines.append(f"{len(found.problems)} problems, {len(found.warnings)} warnings")
     return "\n".join(lines)

@@ -101,6 +101,9 @@ def probabilities(
         how = config or (WINDOW if height * width > MOST_WHOLE else EvaluationConfig("whole"))
         for mirror in (False, True)[: 1 + views.flip]:
             prob_CHW = predict(network, scaled.flip(-1) if mirror else scaled, how)
+            if total is None and not mirror and prob_CHW.shape[-2:] == size:
+                total = prob_CHW
+                continue
             if total is None:
                 total = prob_CHW.new_zeros(len(prob_CHW), *size)
             for sum_HW, view_HW in zip(total, prob_CHW, strict=True):  # no copy of all classes
@@ -145,37 +148,40 @@ def predict_all(
     views: Views,
     height: int | None,
     runtime: Runtime,
-) -> None:
+) -> int:
     """Writes out/index, out/overlay and out/confidence, a PNG an image in each, of its size.
+
+    Returns the number of images.
 
     Args:
       height: to which higher images are shrunk first, as they were for the training.
 
     Raises:
-      InputErrors: images that cannot be read, once all others are done.
-      InputError: an image is too large for the memory.
+      InputErrors: images that cannot be read or are too large, once all others are done.
     """
     network = network.to(runtime.device, memory_format=runtime.memory_format).eval()
     problems = []
     for name, path in progress(list(images.items()), "predict", unit="image"):
         try:
             image_HW3 = read_rgb(path)
+            seen = image_HW3
+            if height is not None and len(image_HW3) > height:
+                seen = np.asarray(shrink(Image.fromarray(image_HW3), None, height)[0])
+            with runtime.enough_memory(str(path), "Give a lower --height, or a smaller --window"):
+                image_1CHW = torch.tensor(seen).permute(2, 0, 1)[None].to(runtime.device) / 255
+                prob_CHW = probabilities(network, image_1CHW, config, views)
+                label_HW, confidence_HW = most_likely(prob_CHW, image_HW3.shape[:2])
+                del prob_CHW
         except InputError as error:  # the others are not lost for it
             problems.append(str(error))
             continue
-        seen = image_HW3
-        if height is not None and len(image_HW3) > height:
-            seen = np.asarray(shrink(Image.fromarray(image_HW3), None, height)[0])
-        with runtime.enough_memory(str(path), "Give a smaller --window or --height"):
-            image_1CHW = torch.tensor(seen).permute(2, 0, 1)[None].to(runtime.device).float() / 255
-            label_HW, confidence_HW = most_likely(
-                probabilities(network, image_1CHW, config, views), image_HW3.shape[:2]
-            )
         write_png(out / "index" / name, index_picture(label_HW, colors))
         write_png(out / "overlay" / name, overlay(image_HW3, label_HW, colors))
         write_png(out / "confidence" / name, confidence_picture(confidence_HW))
     if problems:
+        problems.append(f"{len(images) - len(problems)} of {len(images)} images are in {out}")
         raise InputErrors(problems)
+    return len(images)
 
 
 def write_png(path: Path, picture: Image.Image) -> None:

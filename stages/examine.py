@@ -31,7 +31,8 @@ def main(key: str) -> None:
     folder = paths.run(key) / f"seed{run.seeds[0]}"
     network = load_network(folder / "model.pt")
     points = examine.choose_points(data, SEED)
-    with runtime.enough_memory(key, "It takes whole images: set $STPG_DEVICE=cpu"):
+    less = f"It takes whole images: set $STPG_DEVICE=cpu, or datasets.{run.dataset}.height lower"
+    with runtime.enough_memory(key, less):
         features = examine.features_at(network, data, points, runtime, title=f"{key} features")
     embedding = examine.embed(features, points.class_P, SEED)
     config = params.evaluation[run.dataset]

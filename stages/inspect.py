@@ -1,7 +1,7 @@
 """What is in a data set, and what is wrong with it: `python -m stages.inspect NAME`.
 
 Looks at the source's folder below `$STPG_DATA`, or at data/raw where that is not there; NAME is one
-of `datasets`. Exit status 1 if `prepare` would refuse something.
+of `datasets`. Exit status 1 if `prepare` would refuse something, or an image is in both subsets.
 """
 
 import sys

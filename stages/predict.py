@@ -43,7 +43,7 @@ def main() -> None:
         height = model["config"].get("dataset", {}).get("height")
     runtime = set_up(TrainConfig(threads=os.cpu_count() or 1))
     colors = [entry["color"] for entry in model["classes"]]
-    predict_all(
+    number = predict_all(
         network,
         images,
         given.out,
@@ -53,7 +53,7 @@ def main() -> None:
         height=height or None,
         runtime=runtime,
     )
-    print(f"{len(images)} images: {given.out}/index, overlay and confidence")
+    print(f"{number} images: {given.out}/index, overlay and confidence")
 
 
 def numbers(text: str) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 from pipeline.artifacts import ROOT, Paths, write_text
+from pipeline.command import run_command
 from pipeline.report.results import Results, mean_and_deviation
 
 README = ROOT / "README.md"
@@ -77,5 +78,10 @@ def filled(text: str) -> str:
     return PLACE.sub(lambda match: match[1] + table() + match[2], text)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Writes the README."""
     write_text(README, filled(README.read_text()))
+
+
+if __name__ == "__main__":
+    run_command(main)

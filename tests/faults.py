@@ -48,12 +48,14 @@ def watch(how, value):
     began = time.monotonic()
     if how == "kill":
         time.sleep(float(value))
-        os.killpg(0, signal.SIGKILL)
+        if in_main():
+            os.killpg(0, signal.SIGKILL)
+        return
     while in_main():
-        time.sleep(0.0005)
         with open(value + ".new", "w") as file:
             file.write(str(time.monotonic() - began))
         os.replace(value + ".new", value)
+        time.sleep(0.01)
 
 if any(word.startswith("stages.") for word in sys.orig_argv):
     how, value = os.environ["FAULT"].split(":", 1)
@@ -90,8 +92,8 @@ def unfinished(project: Project) -> list[Path]:
     places = [
         path for part in ("data", "runs", "reports") for path in (project.root / part).rglob("*")
     ]
-    states = (project.root / ".work").glob("*/state.pt")
-    return [path for path in places if path.name.endswith(UNFINISHED)] + list(states)
+    states = [path for path in (project.root / ".work").rglob("*") if "state" in path.name]
+    return [path for path in places if path.name.endswith(UNFINISHED)] + states
 
 
 def stage_of(dvc: subprocess.Popen) -> psutil.Process | None:
@@ -131,6 +133,7 @@ def durations(project: Project, stage: str) -> tuple[float, float]:
     """Seconds of DVC, and of the stage's `main` in it, undisturbed."""
     forget(project, stage)
     took = project.root.parent / "took"
+    took.unlink(missing_ok=True)
     began = time.monotonic()
     with forced(project, stage, f"time:{took}") as dvc:
         printed = dvc.communicate()[0]
@@ -145,14 +148,16 @@ def kill_at_work(project: Project, stage: str, delay: float) -> bool:
     return dvc.returncode == -signal.SIGKILL
 
 
-def kill_anywhere(project: Project, stage: str, delay: float) -> None:
-    """Kills DVC and all below it so long after its own start."""
+def kill_anywhere(project: Project, stage: str, delay: float) -> bool:
+    """Kills DVC and all below it so long after its own start; returns whether it ran."""
     with forced(project, stage) as dvc:
         try:
             dvc.communicate(timeout=delay)
         except subprocess.TimeoutExpired:
             os.killpg(dvc.pid, signal.SIGKILL)
             dvc.communicate()
+            return True
+    return False
 
 
 def run_again(project: Project, stage: str) -> str:
@@ -171,19 +176,21 @@ def run_again(project: Project, stage: str) -> str:
 def kill_points(project: Project, number: int, seed: int) -> list[Point]:
     """Kills the stages in turn, one time in six anywhere in DVC, else in the stage's work."""
     draw, found = random.Random(seed), []
+    before = contents(project)
     taken = {stage: durations(project, stage) for stage in STAGES}
     project.repro()
-    before = contents(project)
+    assert contents(project) == before, "stages that are not disturbed make other bytes"
     for k in range(number):
         stage = STAGES[k % len(STAGES)]
         whole, work = taken[stage]
         page = pages(project)
+        at_work = k % 6 != 5
+        kill, delay = (kill_at_work, work) if at_work else (kill_anywhere, whole)
+        delay *= draw.random()
         forget(project, stage)
-        delay, at_work = draw.uniform(0, whole if k % 6 == 5 else work), False
-        if k % 6 == 5:
-            kill_anywhere(project, stage, delay)
-        else:
-            at_work = kill_at_work(project, stage, delay)
+        while not kill(project, stage, delay):  # it was faster than before
+            forget(project, stage)
+            delay /= 2
         left = bool(unfinished(project))
         problem = run_again(project, stage)
         now = contents(project)

@@ -1,3 +1,4 @@
+import gc
 import os
 import subprocess
 import sys
@@ -76,7 +77,10 @@ def test_the_wrong_number_of_arguments_shows_the_right_one(monkeypatch, argument
     assert status(monkeypatch, *arguments) == "usage: python -m stages.train KEY"
 
 
-@pytest.mark.parametrize(("stage", "key"), [("train@one", "one"), ("train@a; b 'c'", "a; b 'c'")])
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [("train@one", "one"), ("train@a; b 'c'", "a; b 'c'"), ("../x@y/dvc.yaml:train@one", "one")],
+)
 def test_without_arguments_the_key_is_that_of_dvcs_stage(monkeypatch, stage, key):
     monkeypatch.setenv("DVC_STAGE", stage)
     monkeypatch.setattr(sys, "argv", ["train.py"])
@@ -89,6 +93,37 @@ def test_without_arguments_the_key_is_that_of_dvcs_stage(monkeypatch, stage, key
     monkeypatch.setattr(sys, "argv", ["train.py", "given"])
     run_stage(main)
     assert seen == [key, "given"]
+
+
+def test_what_was_imported_without_collecting_garbage_is_frozen():
+    """And no more than that: where it is collected, what is there may be garbage."""
+    seen = []
+    try:
+        before = gc.get_freeze_count()
+        run_command(lambda: seen.append((gc.isenabled(), gc.get_freeze_count() == before)))
+        gc.disable()
+        run_command(lambda: seen.append((gc.isenabled(), gc.get_freeze_count() > before)))
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert seen == [(True, True), (True, True)]
+
+
+def test_garbage_is_not_collected_while_a_command_imports(tmp_path):
+    for name, text in (
+        ("stages/__init__.py", (ROOT / "stages/__init__.py").read_text()),
+        ("stages/probe.py", "import gc\nprint(gc.isenabled())\n"),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for command, said in (
+        (["-m", "stages.probe"], "False"),
+        (["-c", "import stages.probe"], "True"),
+    ):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == said
 
 
 def test_a_stage_without_key_takes_none_from_dvc(monkeypatch):

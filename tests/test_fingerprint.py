@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from pipeline.artifacts import ROOT
-from pipeline.fingerprint import all_fingerprints, fingerprint
+from pipeline.fingerprint import SPEAKING, all_fingerprints, fingerprint
 from stages import fingerprint as stage
 
 PROJECT = {
@@ -46,6 +46,13 @@ def change(root, name, old, new):
     path = root / name
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
+
+
+def test_what_only_speaks_is_in_no_fingerprint():
+    for name, modules in all_fingerprints().items():
+        assert not set(SPEAKING) & set(modules), name
+        assert "pipeline.artifacts" in modules
+    assert "stages.train" in all_fingerprints()["train-stpg"]
 
 
 def test_every_reached_module_is_there_and_no_other(root):

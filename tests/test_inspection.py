@@ -80,18 +80,19 @@ def test_what_ends_the_reading_is_told(local):
     found = inspected(local)
     (problem,) = found.problems
     assert "x.png: no image x in" in problem
-    assert "only 0 images were looked at, up to the last problem" in written(found)
+    assert "images after the last problem were not looked at" in written(found)
 
 
 def test_every_name_that_does_not_fit_is_told(local):
     Image.new("L", (60, 40)).save(local / "masks/x.png")
-    for name in ("images/notes.txt", "images/film.heic", "masks/a.tif"):
+    for name in ("images/notes.txt", "images/film.heic", "masks/a.tif", "masks/thumbs.db"):
         (local / name).write_bytes(b"")
     (local / "val.txt").write_text("v\nc\nnone\n")
     found = inspected(local)
     starts = [text.split(": ")[0].removeprefix(f"{local}/") for text in found.problems]
     assert starts == [
-        "images/film.heic", "images/notes.txt", "masks/a.tif", "masks/x.png", "val.txt", "val.txt",
+        "images/film.heic", "images/notes.txt", "masks/a.tif", "masks/thumbs.db", "masks/x.png",
+        "val.txt", "val.txt",
     ]  # fmt: skip
 
 

@@ -170,7 +170,7 @@ def test_no_memory_left_says_what_to_lower(images, tmp_path):
             return torch.empty(1 << 60)
 
     runtime = Runtime(torch.device("cpu"), None, channels_last=False)
-    message = r"a\.png: no memory left on cpu \(.*allocate memory.*Give a smaller --window"
+    message = r"a\.png: no memory left on cpu \(.*allocate memory.*Give a lower --height"
     with pytest.raises(InputError, match=message):
         predict_all(
             Huge(), found_images([str(images / "a.png")]), tmp_path, [[0, 0, 0], [9, 9, 9]],

@@ -127,9 +127,12 @@ def unfingerprinted(project: Project) -> Iterator[str]:
     """Stages that a change of the code they run would not make stale."""
     script_of = {f"fingerprints/{name}.json": name.split("-")[0] for name in project.fingerprints}
     for stage in project.stages:
-        command = re.fullmatch(r"python -m stages\.(\w+)( .*)?", stage.cmd)
+        command = re.fullmatch(r"python -m stages\.(\w+)", stage.cmd)
         if command is None:
-            yield f"{stage.name}: cmd: found {stage.cmd!r}; expected `python -m stages.<name> ...`"
+            yield (
+                f"{stage.name}: cmd: found {stage.cmd!r}; expected `python -m stages.<name>`, "
+                "which takes its key from $DVC_STAGE: what a name is made of shall reach no shell"
+            )
         elif (script := command[1]) != "fingerprint" and script not in map(
             script_of.get, stage.deps
         ):

@@ -202,10 +202,13 @@ def file_state(relative: str) -> dict[str, Tensor]:
     path = weights_file(relative)
     try:
         return timm.models.load_state_dict(str(path), weights_only=True)
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # torch and safetensors raise a dozen kinds
+        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"network.weights: {path} cannot be read ({type(error).__name__}); expected weights "
-            "alone, as torch or safetensors write them"
+            f"network.weights: {path} cannot be read ({type(error).__name__}: {reason:.200}); "
+            "expected weights alone, as torch or safetensors write them"
         ) from error
 
 

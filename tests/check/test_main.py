@@ -22,14 +22,14 @@ stages:
   split:
     foreach: ${splits}
     do:
-      cmd: python -m stages.split ${key}
+      cmd: python -m stages.split
       deps: [fingerprints/split.json]
       params: ["splits.${key}"]
       outs: [{"data/splits/${study}/${key}.json": {cache: false}}]
   train:
     foreach: ${runs}
     do:
-      cmd: python -m stages.train ${key}
+      cmd: python -m stages.train
       deps: ["fingerprints/train-${item.method}.json", "data/splits/${study}/${item.split}.json"]
       params: ["runs.${key}"]
       outs: ["runs/${study}/${key}"]

@@ -12,20 +12,24 @@ def test_a_stage_depends_on_the_fingerprint_of_its_own_script():
     fingerprints = {"split": {}, "train-mix": {}, "table": {}}
     good = [
         Stage("fingerprint", "python -m stages.fingerprint", ("pipeline", "stages")),
-        Stage("split@half", "python -m stages.split half", ("fingerprints/split.json",)),
-        Stage("train@one", "python -m stages.train one", ("a", "fingerprints/train-mix.json")),
+        Stage("split@half", "python -m stages.split", ("fingerprints/split.json",)),
+        Stage("train@one", "python -m stages.train", ("a", "fingerprints/train-mix.json")),
     ]
     bad = [
-        Stage("train@two", "python -m stages.train two", ("fingerprints/train-other.json",)),
+        Stage("train@two", "python -m stages.train", ("fingerprints/train-other.json",)),
         Stage("summary", "python -m stages.summary", ("fingerprints/table.json",)),
         Stage("figure", "python figure.py"),
+        Stage("split@few", "python -m stages.split few", ("fingerprints/split.json",)),
     ]
     assert list(stages.unfingerprinted(project(*good, *bad, fingerprints=fingerprints))) == [
         "train@two: depends on no fingerprint of stages/train.py; "
         "add fingerprints/train.json or fingerprints/train-<component>.json to deps",
         "summary: depends on no fingerprint of stages/summary.py; "
         "add fingerprints/summary.json or fingerprints/summary-<component>.json to deps",
-        "figure: cmd: found 'python figure.py'; expected `python -m stages.<name> ...`",
+        "figure: cmd: found 'python figure.py'; expected `python -m stages.<name>`, which takes its "
+        "key from $DVC_STAGE: what a name is made of shall reach no shell",
+        "split@few: cmd: found 'python -m stages.split few'; expected `python -m stages.<name>`, "
+        "which takes its key from $DVC_STAGE: what a name is made of shall reach no shell",
     ]
 
 

@@ -113,7 +113,7 @@ def test_a_study_killed_at_random_points_ends_in_the_same_bytes(project):
 
 
 def test_a_clock_that_was_a_day_ahead_changes_nothing(project):
-    """All that was made before seems to be of tomorrow, states of a training too."""
+    """All that was made before seems to be of tomorrow."""
     before, tomorrow = project.results(), time.time() + 86400
     for path in project.root.rglob("*"):
         if ".git" not in path.parts:
@@ -128,7 +128,9 @@ def test_a_clock_that_was_a_day_ahead_changes_nothing(project):
 
 def test_a_name_in_params_reaches_no_shell(project):
     def change(params):
-        params["runs"]["x; touch was-here"] = params["runs"]["plain"]
+        for section in ("datasets", "splits", "runs", "examined"):
+            first = next(iter(params[section].values()))
+            params[section]["x; touch was-here"] = first
 
     before = (project.root / "params.yaml").read_text()
     project.change_params(change)

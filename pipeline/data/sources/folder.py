@@ -229,7 +229,7 @@ def placed(folder: Path) -> tuple[dict[str, Path], dict[str, Path], set[str] | N
     problems += [
         f"{file}: no image {stem} in {folder / 'images'}; add or rename it"
         for stem, file in masks.items()
-        if stem not in images
+        if stem not in images and file.suffix.lower() == ".png"
     ]
     val = None
     if (folder / "val.txt").exists():
