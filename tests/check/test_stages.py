@@ -26,8 +26,8 @@ def test_a_stage_depends_on_the_fingerprint_of_its_own_script():
         "add fingerprints/train.json or fingerprints/train-<component>.json to deps",
         "summary: depends on no fingerprint of stages/summary.py; "
         "add fingerprints/summary.json or fingerprints/summary-<component>.json to deps",
-        "figure: cmd: found 'python figure.py'; expected `python -m stages.<name>`, which takes its "
-        "key from $DVC_STAGE: what a name is made of shall reach no shell",
+        "figure: cmd: found 'python figure.py'; expected `python -m stages.<name>`, which takes "
+        "its key from $DVC_STAGE: what a name is made of shall reach no shell",
         "split@few: cmd: found 'python -m stages.split few'; expected `python -m stages.<name>`, "
         "which takes its key from $DVC_STAGE: what a name is made of shall reach no shell",
     ]
