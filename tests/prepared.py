@@ -17,6 +17,8 @@ NETWORK = NetworkConfig(
     aspp_channels=8,
     decoder_channels=8,
 )
+NAMES = ("a b", "ä", "森", "$(touch x)", "a;b", "-rf", "a'b\"c", "a#b", "100%", "{a}", "*")
+"""Of files: what a shell, a path or a pattern would take for something else."""
 COLORS = ((40, 40, 40), (220, 60, 60), (60, 220, 60), (60, 60, 220), (220, 220, 60))
 
 

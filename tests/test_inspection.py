@@ -10,6 +10,7 @@ from pipeline.params import load_params
 from pipeline.pictures import ORIENTATION
 from pipeline.typed import InputError
 from stages import inspect as stage
+from tests.prepared import NAMES
 
 CONFIG = DatasetConfig("folder")
 
@@ -94,6 +95,14 @@ def test_every_name_that_does_not_fit_is_told(local):
         "images/film.heic", "images/notes.txt", "masks/a.tif", "masks/thumbs.db", "masks/x.png",
         "val.txt", "val.txt",
     ]  # fmt: skip
+
+
+def test_names_of_any_characters_are_inspected(local):
+    for k, name in enumerate(NAMES):
+        scene(10 + k).save(local / f"images/{name}.png")
+    found = inspected(local)
+    assert found.problems == []
+    assert found.images["unlabeled"] == 1 + len(NAMES)
 
 
 def test_a_mask_that_fits_its_photograph_turned_or_not_is_warned_of(local):

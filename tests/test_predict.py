@@ -16,7 +16,7 @@ from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.predict import Views, found_images, most_likely, predict_all, probabilities
 from pipeline.runtime import Runtime
 from pipeline.typed import InputError
-from tests.prepared import NETWORK
+from tests.prepared import NAMES, NETWORK
 
 
 class Brightness(torch.nn.Module):
@@ -162,6 +162,18 @@ def test_an_image_that_cannot_be_read_does_not_cost_the_others(images, tmp_path)
         )  # fmt: skip
     written = {path.name for path in (tmp_path / "out/index").rglob("*.png")}
     assert written == {"a.png", "b.png", "c d.png"}
+
+
+def test_names_of_any_characters_are_predicted(tmp_path):
+    for name in NAMES:
+        Image.new("RGB", (40, 36)).save(tmp_path / f"{name}.png")
+    runtime = Runtime(torch.device("cpu"), None, channels_last=False)
+    number = predict_all(
+        Brightness(), found_images([str(tmp_path)]), tmp_path / "out", [[0, 0, 0], [9, 9, 9]],
+        config=None, views=Views(), height=None, runtime=runtime,
+    )  # fmt: skip
+    assert number == len(NAMES)
+    assert {path.stem for path in (tmp_path / "out/overlay").iterdir()} == set(NAMES)
 
 
 def test_no_memory_left_says_what_to_lower(images, tmp_path):

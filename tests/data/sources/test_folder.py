@@ -12,6 +12,7 @@ from pipeline.data.prepare import prepare
 from pipeline.data.sources import folder
 from pipeline.pictures import ORIENTATION, read_rgb
 from pipeline.typed import InputErrors
+from tests.prepared import NAMES
 
 CONFIG = DatasetConfig("folder")
 
@@ -311,9 +312,6 @@ def test_a_mask_that_was_not_turned_is_told(local, tmp_path):
     Image.new("RGB", (8, 6)).save(local / "images/a.PNG", exif=exif)
     with pytest.raises(ValueError, match=r"masks/a\.png: 8x6 pixels; expected 6x8.* turn the mask"):
         prepare("mine", folder, local, tmp_path / "out", CONFIG)
-
-
-NAMES = ("a b", "ä", "森", "$(touch x)", "a;b", "-rf", "a'b\"c", "a#b", "100%", "{a}", "*")
 
 
 def test_names_of_any_characters_are_prepared(local, tmp_path):
