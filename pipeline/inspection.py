@@ -136,9 +136,10 @@ def missing(found: Inspection) -> None:
                 f"{subset} shows no class but {names[0]!r}, and 255, which is ignored: in a mask "
                 f"of 0 and 255 write 1 for {names[1]!r}"
             )
+        effect = ": one that is predicted there counts as IoU 0" if subset == "val" else ""
         for name, pixels in zip(found.classes.names, found.pixels[subset], strict=False):
             if found.images[subset] and not pixels:
-                found.warnings.append(f"class {name!r}: no pixel in {subset}")
+                found.warnings.append(f"class {name!r}: no pixel in {subset}{effect}")
 
 
 def written(found: Inspection) -> str:
@@ -166,9 +167,12 @@ def written(found: Inspection) -> str:
     for subset, pixels in found.pixels.items():
         if pixels.sum():
             lines.append(f"ignored in {subset}: {100 * pixels[-1] / pixels.sum():.2f} % of pixels")
+    if not found.sizes:  # a table of zeros would hide what is wrong
+        lines = []
     for word, messages in (("warning", found.warnings), ("problem", found.problems)):
         lines += [f"{word}: {message}" for message in messages]
     if not found.whole:
-        lines.append("images after the last problem were not looked at: mend it first")
+        few = "not all images were" if found.sizes else "no image was"
+        lines.append(f"{few} looked at: mend these first")
     lines.append(f"{len(found.problems)} problems, {len(found.warnings)} warnings")
     return "\n".join(lines)

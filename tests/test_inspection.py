@@ -50,7 +50,10 @@ def test_a_sound_folder_by_hand(local):
     assert found.pixels["train"].tolist() == [2 * 30 * 54, 2 * 10 * 54, 0, 2 * 40 * 6]
     assert found.shown_in["val"].tolist() == [2, 2, 0]
     assert found.problems == []
-    assert found.warnings == ["class 'bird': no pixel in train", "class 'bird': no pixel in val"]
+    assert found.warnings == [
+        "class 'bird': no pixel in train",
+        "class 'bird': no pixel in val: one that is predicted there counts as IoU 0",
+    ]
     text = written(found)
     assert "60 x 40 (5)" in text
     assert "ground                      75.00       2    75.00       2" in text
@@ -81,7 +84,9 @@ def test_what_ends_the_reading_is_told(local):
     found = inspected(local)
     (problem,) = found.problems
     assert "x.png: no image x in" in problem
-    assert "images after the last problem were not looked at" in written(found)
+    assert written(found).splitlines() == [
+        f"problem: {problem}", "no image was looked at: mend these first", "1 problems, 0 warnings",
+    ]  # fmt: skip
 
 
 def test_every_name_that_does_not_fit_is_told(local):
