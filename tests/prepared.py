@@ -22,6 +22,17 @@ NAMES = ("a b", "ä", "森", "$(touch x)", "a;b", "-rf", "a'b\"c", "a#b", "100%"
 COLORS = ((40, 40, 40), (220, 60, 60), (60, 220, 60), (60, 60, 220), (220, 220, 60))
 
 
+class Trap:
+    """Unpickled without care, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        """What unpickling calls."""
+        return Path.touch, (self.path,)
+
+
 def make_prepared(
     root: Path,
     num_train: int = 6,

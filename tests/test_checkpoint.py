@@ -8,6 +8,7 @@ import torch
 from pipeline import checkpoint
 from pipeline.checkpoint import load, save, save_model, sole_owner
 from pipeline.typed import InputError
+from tests.prepared import Trap
 
 CONTENT = {
     "step": 3,
@@ -93,16 +94,6 @@ def test_a_truncated_file_is_named_with_the_way_out(tmp_path, kept):
     message = r"state\.pt \(\d+ bytes\) is not a readable file .* Delete it and run again"
     with pytest.raises(ValueError, match=message):
         load(path)
-
-
-class Trap:
-    """Unpickled without care, it makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 def test_a_file_with_code_in_it_is_refused_unrun(tmp_path):

