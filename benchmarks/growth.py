@@ -3,8 +3,9 @@
 `python -m benchmarks.growth [--only PART,...]` measures and writes benchmarks/growth.csv, .md and
 .png. Parts: `classes`, `size`, `bank`, `labels` of a step of STPG (`mini`, VOC-like, but for what
 grows), and `runs` of the pipeline, whose stages are replaced by ones that only write their files. A
-part that is not asked for keeps its former lines, which have to be of the same machine. The machine
-should have nothing else to do.
+part that is not asked for keeps its former lines, which have to be of the same machine. Beside each
+step stand the bare passes of its networks: what grows with them is arithmetic. The machine should
+have nothing else to do.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import yaml
 
+from benchmarks.speed import bare
 from benchmarks.steps import stepper_of
 from benchmarks.timing import in_turns, machine, markdown
 from pipeline.artifacts import ROOT, write_text
@@ -67,9 +69,11 @@ def main() -> None:
     draw(lines, ROOT / "benchmarks/growth.png")
     text = [
         "# Growth",
-        f"`python -m benchmarks.growth`; {machine()}. Steps: medians, all of a part in turns. "
-        "Anchors and runs: once each. By linear: the last step up in x, seconds' factor by x's; "
-        "at most 1 is no worse than linear.",
+        f"`python -m benchmarks.growth`; {machine()}. Steps, and the bare passes of their networks "
+        "(benchmarks/speed.py): medians, all of a part in turns. Anchors and runs: once each. By "
+        "linear: the last step up in x, seconds' factor by x's; at most 1 is no worse than linear. "
+        "The anchors are compared with each other, so that they grow with the square of the "
+        "classes, once a training.",
         markdown(("part", "what", "x", "seconds", "by linear"), summary(lines)),
         "![Growth](growth.png)",
     ]
@@ -132,12 +136,14 @@ def draw(lines: list[Line], path: Path) -> None:
 
 
 def steps_of(
-    runtime: Runtime, part: str, values: tuple[float, ...], step: Callable[[float], Callable]
+    part: str, values: tuple[float, ...], steps: Callable[[float], dict[str, Callable]]
 ) -> Iterator[Line]:
-    """A line for each value, of steps taken in turns."""
-    taken = in_turns({value: step(value) for value in values}, ROUNDS, warm=2)
-    for value, spent in taken.items():
-        yield part, "a step", float(value), statistics.median(spent)
+    """Lines for each value, all taken in turns."""
+    functions = {
+        (what, value): function for value in values for what, function in steps(value).items()
+    }
+    for (what, value), spent in in_turns(functions, ROUNDS, warm=2).items():
+        yield part, what, float(value), statistics.median(spent)
 
 
 def stpg(
@@ -147,8 +153,8 @@ def stpg(
     side: int = 64,
     bank: int = 256,
     labels: int = 8,
-) -> Callable[[], None]:
-    """A step of STPG of these sizes."""
+) -> dict[str, Callable[[], None]]:
+    """A step of STPG of these sizes, and the passes of its networks alone."""
     params = load_params(known()["mini"])
     recipe = replace(params.recipes["voc"], crop=(side, side), batch=labels)
     change = {"contrast": {"bank_size": bank}}
@@ -157,13 +163,17 @@ def stpg(
     method = build("stpg", config, setting_of(recipe, classes, 0, 0))
     method.to(runtime.device, memory_format=runtime.memory_format).train()
     batch = random_batch(recipe.crop, recipe.batch, classes, method)
-    return stepper_of(method, batch.to(runtime.device, runtime.memory_format), runtime)
+    batch = batch.to(runtime.device, runtime.memory_format)
+    return {
+        "a step": stepper_of(method, batch, runtime),
+        "bare passes": bare(method, batch, runtime),
+    }
 
 
 def part_classes(runtime: Runtime) -> Iterator[Line]:
     """Steps, and the anchors that are optimised once."""
     values = (2, 5, 19, 50, 150)
-    yield from steps_of(runtime, "classes", values, lambda v: stpg(runtime, classes=v))
+    yield from steps_of("classes", values, lambda v: stpg(runtime, classes=v))
     for number in values:
         began = time.perf_counter()
         optimize_anchors(number, 256, tau=0.5, generator=stream(0, "anchors"))
@@ -173,19 +183,19 @@ def part_classes(runtime: Runtime) -> Iterator[Line]:
 def part_size(runtime: Runtime) -> Iterator[Line]:
     """Crops of growing sides."""
     for name, what, side, value in steps_of(
-        runtime, "size", (64, 96, 128, 192, 256), lambda v: stpg(runtime, side=v, labels=4)
+        "size", (64, 96, 128, 192, 256), lambda v: stpg(runtime, side=v, labels=4)
     ):
         yield name, what, side**2, value
 
 
 def part_bank(runtime: Runtime) -> Iterator[Line]:
     """Features that the bank keeps."""
-    yield from steps_of(runtime, "bank", (64, 256, 1024, 4096), lambda v: stpg(runtime, bank=v))
+    yield from steps_of("bank", (64, 256, 1024, 4096), lambda v: stpg(runtime, bank=v))
 
 
 def part_labels(runtime: Runtime) -> Iterator[Line]:
     """Images of a batch, as many unlabelled ones beside them."""
-    yield from steps_of(runtime, "labels", (2, 4, 8, 16, 32), lambda v: stpg(runtime, labels=v))
+    yield from steps_of("labels", (2, 4, 8, 16, 32), lambda v: stpg(runtime, labels=v))
 
 
 def part_runs(_: Runtime) -> Iterator[Line]:

@@ -1,12 +1,13 @@
 """Memory and time of a step by precision, layout, compilation, accumulation and checkpointing.
 
 `python -m benchmarks.memory [STUDY RECIPE]` takes steps of STPG on random images, each way in a
-process of its own, the ways in turns, and writes benchmarks/memory.md. Memory is the peak of a
+process of its own on the CPU, in turns, and writes benchmarks/memory.md. Memory is the peak of a
 process beyond its peak before the first step. The machine should have nothing else to do.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 from benchmarks.timing import machine, markdown, ratio, seconds
 from pipeline.artifacts import ROOT, write_text
+from pipeline.command import keep_freed_memory
 from pipeline.cost import PROGRESS, cost_of, prepare, random_batch
 from pipeline.learner import Job, Learner, method_of
 from pipeline.methods.base import resolve
@@ -51,6 +53,14 @@ def main() -> None:
     if given.way:
         print(json.dumps(measured(given.study, given.recipe, WAYS[given.way], given.steps)))
         return
+    params = load_params(known()[given.study])
+    recipe = params.recipes[given.recipe]
+    key = next(
+        key
+        for key, run in params.runs.items()
+        if (run.method, run.recipe) == ("stpg", given.recipe) and not run.set
+    )
+    os.environ["STPG_DEVICE"] = "cpu"  # where stages.plan takes its step
     found: dict[str, list[dict]] = {way: [] for way in WAYS}
     for _ in range(given.rounds):
         for way, results in found.items():
@@ -64,14 +74,8 @@ def main() -> None:
         by = ratio(gib, [r["gib"] for r in base]), ratio(taken, [r["seconds"] for r in base])
         memory = f"{statistics.median(gib):.2f}"
         rows.append([way, memory, f"{by[0]:.2f}", seconds(taken), f"{by[1]:.2f}"])
-    params = load_params(known()[given.study])
-    recipe = params.recipes[given.recipe]
-    key = next(
-        key
-        for key, run in params.runs.items()
-        if (run.method, run.recipe) == ("stpg", given.recipe) and not run.set
-    )
     planned = cost_of(key, params, set_up(params.train), None)
+    whole = statistics.median(r["before"] + r["gib"] for r in base)
     text = [
         "# Memory and time of a step",
         f"STPG, study `{given.study}`, recipe `{given.recipe}`: `{recipe.network.trunk}`, crops of "
@@ -82,8 +86,10 @@ def main() -> None:
         "time unless the processor has it.",
         markdown(("way", "GiB", "by the first", "step (s)", "by the first"), rows),
         f"`python -m stages.plan {given.study}` says {planned.gib:.2f} GiB and "
-        f"{planned.seconds:.2f} s for the first: it counts weights and optimiser too, and times a "
-        "smaller step without optimiser, loader and log.",
+        f"{planned.seconds:.2f} s for the first: it counts weights too, but tensors alone, and "
+        "times a smaller step without optimiser, loader and log. The whole process, which is what "
+        f"records and reports give on a CPU, takes {whole:.2f} GiB: torch and the rest of Python "
+        "with it.",
     ]
     write_text(ROOT / "benchmarks/memory.md", "\n\n".join(text) + "\n")
     print(*text, sep="\n\n")
@@ -95,6 +101,7 @@ def measured(study: str, recipe_name: str, way: dict[str, dict], steps: int) -> 
     train = replace(params.train, **({"precision": "fp32"} | way.get("train", {})))
     recipe = replace(params.recipes[recipe_name], **way.get("recipe", {}))
     runtime = set_up(train)
+    keep_freed_memory()
     job = Job(
         title="memory",
         method="stpg",
@@ -119,6 +126,7 @@ def measured(study: str, recipe_name: str, way: dict[str, dict], steps: int) -> 
         learner.check()  # a GPU is waited for
         taken.append(time.perf_counter() - began)
     return {
+        "before": before,
         "gib": runtime.peak_memory_gib() - before,
         "seconds": statistics.median(taken[2:]),
         "machine": machine(),

@@ -8,13 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from pipeline.command import keep_freed_memory
 from pipeline.runtime import cpu_name
 
 Functions = Mapping[str, Callable[[], object]]
 
 
 def in_turns(functions: Functions, rounds: int, *, warm: int = 1) -> dict[str, list[float]]:
-    """Seconds of each call of each function, one after the other, after `warm` uncounted rounds."""
+    """Seconds of each call of each function, one after the other, after `warm` uncounted rounds.
+
+    Memory is kept as in the stages.
+    """
+    keep_freed_memory()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(warm + rounds):
         for name, function in functions.items():

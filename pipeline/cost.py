@@ -90,7 +90,10 @@ class Cost:
     """Parameters."""
     flops: float
     gib: float
-    """Weights, gradients, optimiser and what waits for the backward pass; allocators take more."""
+    """Weights, gradients, optimiser and what waits for the backward pass; allocators take more.
+
+    On a CPU a record gives the whole process, with torch and the rest of Python.
+    """
     seconds: float
 
 

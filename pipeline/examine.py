@@ -17,7 +17,7 @@ from torch import nn
 from pipeline.config import EvaluationConfig
 from pipeline.data.base import IGNORE_INDEX, Item, Prepared
 from pipeline.data.splits import Split
-from pipeline.evaluate import image_of, predict, to_whole_strides
+from pipeline.evaluate import image_of, less_memory, predict, to_whole_strides
 from pipeline.progress import progress
 from pipeline.runtime import Runtime
 from pipeline.seeding import stream
@@ -147,8 +147,9 @@ def pictures(
     items = choose_images(data)
     yield "ids_K", np.array([item.id for item in items])
     for k, item in enumerate(items):
-        prob_CHW = predict(network, image_of(data, item, runtime), config)
-        label = prob_CHW.argmax(dim=0).byte().cpu().numpy()
+        with runtime.enough_memory(f"examine: {item.id}", less_memory(data.name)):
+            prob_CHW = predict(network, image_of(data, item, runtime), config)
+            label = prob_CHW.argmax(dim=0).byte().cpu().numpy()
         yield f"image_{k}", shrunk(data.read_image(item), Image.Resampling.BILINEAR)
         yield f"truth_{k}", shrunk(data.read_mask(item), Image.Resampling.NEAREST)
         yield f"prediction_{k}", shrunk(label, Image.Resampling.NEAREST)

@@ -6,22 +6,28 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from statistics import mean
 
 from pipeline.artifacts import Paths
 from pipeline.config import Params, RecipeConfig
 from pipeline.jobs import job_of
+from pipeline.learner import states_of
 from pipeline.typed import from_mapping
+
+Training = tuple[str, int, Path]
+"""Run, seed, and the folder where it is kept."""
 
 
 def forecast(params: Params, paths: Paths) -> str:
-    """How many trainings of the study are done, and the minutes that the others will take.
+    """How many trainings of the study are done or begun, and the minutes that are left.
 
     Trainings of one method and recipe take as long as those of them that are done, or else as those
     that the study's reports tell of, step by step; of the others, nothing is said but their number.
     """
-    done = list(finished(params, paths))
-    known = by_kind(params, ((key, minutes) for key, _, minutes in done))
+    trainings = list(folders(params, paths))
+    done, begun = list(finished(trainings)), started(trainings)
+    known = by_kind(params, ((k, minutes) for k, _, minutes in done if minutes is not None))
     former = by_kind(params, recorded(params, paths))
     ended = {(key, seed) for key, seed, _ in done}
     waiting = [
@@ -36,24 +42,44 @@ def forecast(params: Params, paths: Paths) -> str:
     minutes = max(1, round(sum(timed + told)))
     by = f" (for {len(told)} of them by earlier records)" if told else ""
     left = [f"about {minutes} min of training left{by}"] if timed or told else []
-    left += [f"{untimed} of a kind not timed yet"] if untimed else []
+    plan = "python -m stages.plan estimates them"
+    left += [f"{untimed} of a kind not timed yet ({plan})"] if untimed else []
     total = len(done) + len(waiting)
+    where = "it" if begun == 1 else "they"
+    begun = f", {begun} begun, which will go on where {where} stopped" if begun else ""
     return (
-        f"study {params.study}: {len(done)} of {total} trainings done; "
+        f"study {params.study}: {len(done)} of {total} trainings done{begun}; "
         f"{', and '.join(left) or 'none left'}"
     )
 
 
-def finished(params: Params, paths: Paths) -> Iterator[tuple[str, int, float]]:
-    """Run, seed and minutes of the study's trainings that need not run again."""
+def finished(trainings: Iterable[Training]) -> Iterator[tuple[str, int, float | None]]:
+    """Run, seed and minutes, None if unknown, of those that need not run again."""
+    for key, seed, folder in trainings:
+        if (folder / "model.pt").exists():
+            minutes = None
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                minutes = float(json.loads((folder / "record.json").read_text())["minutes"])
+            yield key, seed, minutes if minutes is not None and math.isfinite(minutes) else None
+
+
+def started(trainings: Iterable[Training]) -> int:
+    """How many have a state to go on from."""
+    return sum(
+        any(path.exists() for path in states_of(folder)) and not (folder / "model.pt").exists()
+        for _, _, folder in trainings
+    )
+
+
+def folders(params: Params, paths: Paths) -> Iterator[Training]:
+    """Of the study's trainings, done or not, whose data are prepared."""
     for key, run in params.runs.items():
         for seed in run.seeds:
             try:
                 folder = job_of(key, seed, params, paths).folder
             except (FileNotFoundError, ValueError):  # its data are not prepared or split (anew) yet
                 continue
-            if (folder / "model.pt").exists():
-                yield key, seed, json.loads((folder / "record.json").read_text())["minutes"]
+            yield key, seed, folder
 
 
 def recorded(params: Params, paths: Paths) -> Iterator[tuple[str, float]]:

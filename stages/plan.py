@@ -43,7 +43,7 @@ def main() -> None:
         hours += trainings * cost.seconds * recipe.steps / 3600
         most = max(most, cost.gib)
     number = sum(len(run.seeds) for run in params.runs.values())
-    print(f"{number} trainings: {hours:,.1f} hours, at most {most:.1f} GiB")
+    print(f"{number} trainings: {hours:,.1f} hours, at most {most:.1f} GiB of tensors")
     if device is not None and most > device.memory:
         print(
             f"{most:.1f} GiB are more than the {device.memory:g} of {arguments.device}: lower "

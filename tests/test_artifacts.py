@@ -17,6 +17,7 @@ from pipeline.artifacts import (
     write_json,
     write_text,
 )
+from pipeline.data.checksums import manifest_of, summary_of
 
 
 def test_json_has_its_folder_made_and_its_keys_sorted(tmp_path):
@@ -124,11 +125,12 @@ def outputs(stage: dict) -> list[str]:
 
 def test_dvc_names_the_same_places():
     paths = Paths("${study}", Path())
+    prepared = paths.prepared("${key}")
     of_run = [paths.metrics("${key}"), paths.images("${key}"), paths.record("${key}")]
     want = {
         "fingerprint": [str(paths.fingerprint("x").parent)],
-        "download": [str(paths.raw("${key}"))],
-        "prepare": [str(paths.prepared("${key}"))],
+        "download": [str(manifest_of(paths.raw("${key}")))],
+        "prepare": [str(prepared), str(summary_of(prepared))],
         "split": [str(paths.split("${key}"))],
         "train": [str(paths.run("${key}"))],
         "evaluate": [str(path) for path in of_run],

@@ -1,5 +1,6 @@
 import gc
 import os
+import platform
 import subprocess
 import sys
 from functools import partial
@@ -124,6 +125,33 @@ def test_garbage_is_not_collected_while_a_command_imports(tmp_path):
             [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=True
         )
         assert done.stdout.strip() == said
+
+
+FREEING = """
+import resource
+import numpy as np
+from pipeline.command import run_command
+def step():
+    blocks = [np.ones(1 << 21) for _ in range(10)]
+def faults():
+    step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+first = faults()
+run_command(lambda: print(first, faults()))
+"""
+"""Page faults of a step that frees 160 MiB, as usual and within a command."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told")
+def test_freed_memory_is_kept_for_the_next_step():
+    done = subprocess.run(
+        [sys.executable, "-c", FREEING], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    usual, kept = map(int, done.stdout.split())
+    assert usual > 1000  # pages may be huge
+    assert kept < 100
 
 
 def test_a_stage_without_key_takes_none_from_dvc(monkeypatch):

@@ -23,9 +23,13 @@ def record(seconds_per_step, **changes):
     return {"method": "supervised", "recipe": recipe, "seconds_per_step": seconds_per_step}
 
 
+NOTHING_KNOWN = "study tiny: 0 of 5 trainings done; 5 of a kind not timed yet"
+
+
 def test_before_any_training_only_their_number_is_known(paths):
     assert forecast(study(), paths) == (
-        "study tiny: 0 of 5 trainings done; 5 of a kind not timed yet"
+        "study tiny: 0 of 5 trainings done; 5 of a kind not timed yet (python -m stages.plan "
+        "estimates them)"
     )
 
 
@@ -34,7 +38,7 @@ def test_trainings_take_as_long_as_those_of_their_method_and_recipe(paths):
     finish(study(), paths, "plain", 1, 4.0)
     assert forecast(study(), paths) == (
         "study tiny: 2 of 5 trainings done; about 6 min of training left, and 1 of a kind not "
-        "timed yet"
+        "timed yet (python -m stages.plan estimates them)"
     )
     finish(study(), paths, "ours", 0, 10.0)
     assert forecast(study(), paths) == (
@@ -46,7 +50,7 @@ def test_before_any_is_done_the_reports_say_how_long_they_took(paths):
     write_json(paths.record("plain"), [record(45.0), record(75.0)])
     assert forecast(study(), paths) == (
         "study tiny: 0 of 5 trainings done; about 16 min of training left (for 4 of them by "
-        "earlier records), and 1 of a kind not timed yet"
+        "earlier records), and 1 of a kind not timed yet (python -m stages.plan estimates them)"
     )
     finish(study(), paths, "plain", 0, 0.1)
     assert "1 of 5 trainings done; about 1 min of training left, and 1" in forecast(study(), paths)
@@ -56,9 +60,9 @@ def test_records_count_by_the_step_and_for_the_same_recipe_only(paths):
     write_json(paths.record("plain"), [record(60.0, steps=1000), record(9.0, batch=4)])
     assert "about 16 min of training left (for 4 of" in forecast(study(), paths)
     write_json(paths.record("plain"), [record(60.0, batch=4)])
-    assert forecast(study(), paths).endswith("done; 5 of a kind not timed yet")
+    assert forecast(study(), paths).startswith(NOTHING_KNOWN)
     write_json(paths.record("plain"), [record(60.0) | {"method": "cps"}])
-    assert forecast(study(), paths).endswith("done; 5 of a kind not timed yet")
+    assert forecast(study(), paths).startswith(NOTHING_KNOWN)
 
 
 def test_a_record_may_be_older_than_a_parameter_of_the_recipe(paths):
@@ -74,9 +78,30 @@ def test_a_broken_record_stops_no_training(paths, text):
     path = paths.record("plain")
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    assert forecast(study(), paths).endswith("done; 5 of a kind not timed yet")
+    assert forecast(study(), paths).startswith(NOTHING_KNOWN)
     path.write_text(json.dumps([record(math.nan)]))
-    assert forecast(study(), paths).endswith("done; 5 of a kind not timed yet")
+    assert forecast(study(), paths).startswith(NOTHING_KNOWN)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"minutes": null}', '{"minutes": NaN}'])
+def test_a_finished_training_whose_record_is_broken_is_done_in_unknown_time(paths, text):
+    finish(study(), paths, "ours", 0, 10.0)
+    path = job_of("ours", 0, study(), paths).folder / "record.json"
+    path.write_text(text)
+    assert "1 of 5 trainings done; 4 of a kind not timed yet" in forecast(study(), paths)
+    path.unlink()
+    assert "1 of 5 trainings done; 4 of a kind not timed yet" in forecast(study(), paths)
+
+
+def test_trainings_with_a_state_are_begun(paths):
+    folder = job_of("plain", 1, study(), paths).folder
+    folder.mkdir(parents=True)
+    (folder / "state.previous.pt").touch()
+    assert forecast(study(), paths).startswith(
+        "study tiny: 0 of 5 trainings done, 1 begun, which will go on where it stopped; 5 of"
+    )
+    (folder / "model.pt").touch()
+    assert "begun" not in forecast(study(), paths)
 
 
 def test_a_training_with_other_parameters_is_not_done(paths):

@@ -5,7 +5,6 @@ What bears its own name is whole; what is unfinished is named `*.partial`.
 
 import errno
 import gzip
-import hashlib
 import http.client
 import os
 import shutil
@@ -24,6 +23,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from pipeline.artifacts import commit_folder, fresh_folder
+from pipeline.data.checksums import checksum, digest_of
 from pipeline.typed import InputError
 
 BLOCK = 1 << 20
@@ -67,8 +67,7 @@ class Archive:
         size = path.stat().st_size
         if self.size is not None and size != self.size:
             return f"{size} bytes; expected {self.size}"
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, self.algorithm).hexdigest()
+        digest = checksum(path, self.algorithm)
         if digest != self.digest:
             return f"{size} bytes of {self.algorithm} {digest}; expected {self.digest}"
         return None
@@ -253,15 +252,19 @@ def _wanted(name: str, patterns: tuple[str, ...] | None) -> bool:
     return any(PurePosixPath("/", path).match(f"/{pattern}") for pattern in patterns)
 
 
-def link_tree(source: Path, target: Path, patterns: Iterable[str]) -> None:
+def link_tree(source: Path, target: Path, patterns: Iterable[str]) -> str:
     """Hard-links the files of `source` that fit the glob patterns to the same place in `target`.
 
     What is there is replaced. A file that cannot be linked, as from another disk, is copied.
+
+    Returns:
+      What a manifest says of them: a checksum of their names and contents.
 
     Raises:
       ValueError: no file fits some pattern.
       OSError: the disk is full; no half-copied file is left.
     """
+    places = set()
     for pattern in patterns:
         files = [file for file in source.glob(pattern) if file.is_file()]
         if not files:
@@ -270,6 +273,8 @@ def link_tree(source: Path, target: Path, patterns: Iterable[str]) -> None:
             place = target / file.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
             _link(file.resolve(), place)
+            places.add(place)
+    return f"sha256:{digest_of(target, places)}"
 
 
 def _link(file: Path, place: Path) -> None:

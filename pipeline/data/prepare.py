@@ -1,6 +1,5 @@
 """From a source's samples to the prepared form, with every check on the way."""
 
-import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from pipeline.artifacts import replacing, write_json, writing_to
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, Item, RawSample
+from pipeline.data.checksums import digest_of, files_below
 from pipeline.pictures import as_rgb, decode, is_plain, is_turned, upright
 from pipeline.typed import InputError
 
@@ -148,17 +148,8 @@ def write_index(
     """Writes what `Prepared.open` reads, items sorted by id."""
     named = zip(classes.names, classes.colors, strict=True)
     index = {"name": name, "classes": [{"name": n, "color": c} for n, c in named]}
-    index |= {"digest": digest(path.parent), "height": height}
+    digest = digest_of(path.parent, files_below(path.parent))
+    index |= {"digest": digest, "height": height}
     for subset, found in items.items():
         index[subset] = [asdict(item) for item in sorted(found, key=attrgetter("id"))]
     write_json(path, index)
-
-
-def digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of the files below `folder`."""
-    total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
-    return total.hexdigest()

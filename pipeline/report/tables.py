@@ -65,14 +65,15 @@ def fill(paper: Paper, key: str, study: str, results: Results) -> Table:
     )
     blocks = f"Bootstrap: blocks of {spec.block} successive images." if spec.block > 1 else ""
     costs = STEP_COST if spec.step_cost and results.step_costs else ""
-    about = [f"{source}.", seeds_of(spec, results.seeds), costs, blocks]
+    runs = tuple(run for run in spec.cited() if run in results.metrics)
+    about = [f"{source}.", seeds_of(spec, results.seeds), unseen(runs, results), costs, blocks]
     return Table(
         title=f"{spec.title}{note.title}",
         about=" ".join(filter(None, about)),
         compared=compare(spec, results.seeds).join(step_column(spec, results)),
         differences=comparisons(spec, results),
         classes=per_class(spec, results.classes),
-        runs=tuple(run for run in spec.cited() if run in results.metrics),
+        runs=runs,
     )
 
 
@@ -179,6 +180,24 @@ def seeds_of(spec: TableSpec, seeds: pd.DataFrame) -> str:
     more = f" ({'; '.join(others)})" if others else ""
     families = ", ".join(sorted(set(mine["family"])))
     return f"Splits: {families}. Seeds a run: {usual}{more}."
+
+
+def unseen(runs: Iterable[str], results: Results) -> str:
+    """What to mind of classes that some run's validation images do not show; or nothing."""
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        result = results.metrics[run]
+        pixels_C = np.sum(result["seeds"][0]["confusion"], axis=1)
+        absent = [n for n, num in zip(result["classes"], pixels_C, strict=True) if not num]
+        names |= {result["dataset"]: absent} if absent else {}
+    if not names:
+        return ""
+    lists = "; ".join(f"`{name}` show no {', no '.join(n)}" for name, n in names.items())
+    return (
+        f"The validation images of {lists}: such a class is 0 in the mean of a run that predicts "
+        "it there, and left out of the mean of one that does not, so that two means may be over "
+        "different classes."
+    )
 
 
 def comparisons(spec: TableSpec, results: Results) -> pd.DataFrame:

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import stat
 import tarfile
 import threading
@@ -329,6 +330,21 @@ def test_link_tree_links_what_fits_the_patterns(tree, tmp_path):
     link_tree(tree, tmp_path / "out", ["top/*/*.txt", "top/a/*"])
     assert files_of(tmp_path / "out") == FILES
     assert (tmp_path / "out/top/b/3.txt").samefile(tree / "top/b/3.txt")
+
+
+def test_link_tree_tells_names_and_contents_apart(tree, tmp_path):
+    def linked(*patterns: str) -> str:
+        return link_tree(tree, tmp_path / "out", patterns)
+
+    first = linked("top/*/*.txt", "top/a/*")
+    assert re.fullmatch("sha256:[0-9a-f]{64}", first)
+    (tree / "top/b/5.dat").write_bytes(b"not asked for")
+    assert linked("top/a/*", "top/*/*.txt") == first
+    assert linked("top/a/*") != first
+    (tree / "top/b/3.txt").rename(tree / "top/b/4.txt")
+    assert (renamed := linked("top/*/*.txt", "top/a/*")) != first
+    (tree / "top/b/4.txt").write_bytes(b"another")
+    assert linked("top/*/*.txt", "top/a/*") not in (first, renamed)
 
 
 def test_link_tree_links_the_file_behind_a_symlink(tree, tmp_path):

@@ -87,6 +87,18 @@ def test_the_tutorial_from_a_folder_to_predictions(project, printed):
     assert (project.root / "exported/own_stpg-seed0.onnx").stat().st_size > 10_000
 
 
+def test_a_change_in_the_folder_is_seen_when_it_is_read_anew(project, printed):
+    project.repro("--force", "--single-item", "download@own")
+    assert project.repro() == set()
+    mask = next((project.root / "data/sources/own/masks").iterdir())
+    with Image.open(mask) as picture:
+        turned = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    turned.save(mask)
+    assert project.repro() == set()
+    project.repro("--force", "--single-item", "download@own")
+    assert {"prepare@own", "split@own_1", "train@own_stpg", "report"} <= project.repro()
+
+
 def test_what_dvc_would_refuse_is_told_before(project, printed):
     own = project.root / "data/sources/own"
     shutil.copyfile(own / "masks/street001.png", own / "masks/nowhere.png")

@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 
@@ -124,6 +125,19 @@ def test_costs_are_shown_only_where_a_table_says_so(tmp_path):
     table = costed(tmp_path, shown=False)
     assert list(table.compared) == ["method", "1/8 measured (3)", "1/8 published"]
     assert "Step" not in table.about
+
+
+def test_classes_that_validation_does_not_show_are_told(tmp_path):
+    assert "show no" not in costed(tmp_path, shown=False).about
+    path = Paths("tiny", root=tmp_path).metrics(BASE)
+    metrics = json.loads(path.read_text())
+    metrics["seeds"][0]["confusion"][3][3] = 0
+    write_json(path, metrics)
+    paths = Paths("tiny", root=tmp_path)
+    rows = [{"name": "Base", "runs": [BASE]}, {"name": "Ours", "runs": [OURS]}]
+    given = {"title": "T", "source": "s", "columns": ["1/8"], "rows": rows}
+    table = fill(from_mapping(Paper, {"tables": {"t": given}}, ""), "t", "tiny", Results(paths))
+    assert "The validation images of `tiny` show no bus: such a class is 0 in" in table.about
 
 
 def test_markdown_by_hand():

@@ -40,7 +40,8 @@ def test_hours_are_those_of_all_trainings(asked, capsys):
     )
     paper = load_params(ROOT / "studies/paper.yaml")
     steps = sum(len(run.seeds) * paper.recipes[run.recipe].steps for run in paper.runs.values())
-    assert printed[-2] == f"321 trainings: {steps * 0.36 / 3600:,.1f} hours, at most 50.0 GiB"
+    hours = f"{steps * 0.36 / 3600:,.1f} hours"
+    assert printed[-2] == f"321 trainings: {hours}, at most 50.0 GiB of tensors"
     assert printed[-1].startswith("50.0 GiB are more than the 48 of a40: lower recipes")
     assert len(keys) == len(printed) - 4 < len(paper.runs)
     assert keys[0][1] is plan.DEVICES["a40"]

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample
+from pipeline.data.checksums import digest_of, files_below
 from pipeline.data.download import extract, fetch, link_tree
 from pipeline.pictures import read_mask
 from pipeline.typed import InputError
@@ -88,18 +89,19 @@ SOURCE = SourceArchive(
 )
 
 
-def download(raw: Path, local: Path) -> None:
+def download(raw: Path, local: Path) -> dict[str, str]:
     """Fills `raw` from the layout in `local`, else from SegNet's repository.
 
     The fetched archive is kept in `local`.
     """
     if (local / "train").is_dir():
-        link_tree(local, raw, PATTERNS)
-        return
+        return {FOLDER: link_tree(local, raw, PATTERNS)}
     extract(fetch(SOURCE, local), raw, [f"{SOURCE.root}/{pattern}" for pattern in PATTERNS])
     for folder in (raw / SOURCE.root).iterdir():
         folder.rename(raw / folder.name)
     shutil.rmtree((raw / SOURCE.root).parent)
+    # The same commit may be packed otherwise tomorrow: what counts is what was in it.
+    return {FOLDER: f"sha256:{digest_of(raw, files_below(raw))}"}
 
 
 def class_table(config: DatasetConfig, raw: Path) -> ClassTable:

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.artifacts import fresh_folder
 from pipeline.config import DatasetConfig
 from pipeline.data.base import IGNORE_INDEX, ClassTable, RawSample, relabel
+from pipeline.data.checksums import checksum
 from pipeline.data.download import extract, link_tree
 from pipeline.pictures import read_mask
 from pipeline.typed import InputError
@@ -84,17 +85,21 @@ def archive_name(part: str) -> str:
     return f"{part}_trainvaltest.zip"
 
 
-def download(raw: Path, local: Path) -> None:
+def download(raw: Path, local: Path) -> dict[str, str]:
     """Fills `raw` from the folders or archives in `local`; missing archives are fetched into it."""
+    manifest = {}
     packed = [part for part in SOURCES if not (local / part).is_dir()]
     absent = [name for name in map(archive_name, packed) if not (local / name).is_file()]
     if absent:
         _fetch(absent, local)
     for part, patterns in SOURCES.items():
         if part in packed:
-            extract(local / archive_name(part), raw, patterns)
+            archive = local / archive_name(part)
+            extract(archive, raw, patterns)
+            manifest[archive.name] = f"sha256:{checksum(archive, 'sha256')}"
         else:
-            link_tree(local, raw, patterns)
+            manifest[part] = link_tree(local, raw, patterns)
+    return manifest
 
 
 def _fetch(names: list[str], local: Path) -> None:

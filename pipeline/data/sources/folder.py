@@ -83,14 +83,15 @@ class Legend:
         return ClassTable(tuple(c.name for c in self.classes), colors)
 
 
-def download(raw: Path, local: Path) -> None:
+def download(raw: Path, local: Path) -> dict[str, str]:
     """Links the files of `local` to `raw`; there is nothing to fetch."""
     check_there(local)
     read_legend(local / "classes.yaml")
     placed(local)
-    link_tree(local, raw, ("images/*", "masks/*", "classes.yaml"))
+    patterns = ["images/*", "masks/*", "classes.yaml"]
     if (local / "val.txt").exists():
-        link_tree(local, raw, ("val.txt",))
+        patterns.append("val.txt")
+    return {FOLDER: link_tree(local, raw, patterns)}
 
 
 def local_of(config: DatasetConfig) -> Path:
@@ -265,7 +266,9 @@ def read_val(
 ) -> set[str]:
     """The ids of val.txt; blank lines are skipped."""
     if not path.is_file():
-        raise InputError(f"{path} is missing; list the stems of the validation images, one a line")
+        raise InputError(
+            f"{path}: no file; expected a list of the stems of the validation images, one a line"
+        )
     ids = [line.strip() for line in read_text(path).splitlines()]
     ids = [stem for stem in ids if stem]
     for stem in ids:

@@ -88,16 +88,19 @@ SETS = (
 """What each set is made of, and what a wrong number of images in it usually means."""
 
 
-def download(raw: Path, local: Path) -> None:
+def download(raw: Path, local: Path) -> dict[str, str]:
     """Fills `raw` with both parts: from folders or archives in `local`, else from the mirrors.
 
     Archives from the mirrors are kept in `local`.
     """
+    manifest = {}
     for folder, (archive, patterns) in SOURCES.items():
         if (local / folder).is_dir():
-            link_tree(local, raw, patterns)
+            manifest[folder] = link_tree(local, raw, patterns)
         else:
             extract(fetch(archive, local), raw, patterns)
+            manifest[archive.name] = f"{archive.algorithm}:{archive.digest}"
+    return manifest
 
 
 def class_table(config: DatasetConfig, raw: Path) -> ClassTable:

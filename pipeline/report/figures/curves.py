@@ -117,7 +117,9 @@ def rates(axis: Axes, *, log: pd.DataFrame, window: int, names: list[str]) -> No
         step, value = smoothed(log, name, window)
         label = f"{kind}, {said(owner)}" if owner else kind
         axis.plot(step, 100 * value, RATES[kind], color=line(whose.index(owner)), label=label)
-    axis.set(title="pseudo-labels: accuracy, confidence, shares", ylabel="percent")
+    logged = {name.split("_")[0] for name in names}
+    words = [{"share": "shares"}.get(kind, kind) for kind in RATES if kind in logged]
+    axis.set(title=f"pseudo-labels: {', '.join(words)}", ylabel="percent")
     axis.set_ylim(None, 100)
     legend_under(axis)
 

@@ -123,9 +123,12 @@ def published(tmp_path, monkeypatch):
 
 
 def test_the_archive_is_fetched_where_nothing_is_local(raw, tmp_path, published):
-    published(write_layout(tmp_path / "layout"))
-    camvid.download(raw, tmp_path / "CamVid")
+    layout = write_layout(tmp_path / "layout")
+    published(layout)
+    packed = camvid.download(raw, tmp_path / "CamVid")
     assert files(raw) == WANTED
+    assert packed.keys() == {"CamVid"}
+    assert packed == camvid.download(tmp_path / "linked", layout)
     assert [p.name for p in (tmp_path / "CamVid").iterdir()] == [camvid.SOURCE.name]
     assert len(list(camvid.samples(raw, CONFIG))) == 3
 

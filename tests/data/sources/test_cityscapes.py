@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 import sys
 import zipfile
@@ -159,8 +160,12 @@ def test_download_takes_extracted_folders_or_archives(raw, tmp_path):
     zip_part(raw, "gtFine", local)
     shutil.copytree(raw / "leftImg8bit", local / "leftImg8bit")
     target.mkdir()
-    cityscapes.download(target, local)
+    manifest = cityscapes.download(target, local)
     assert files_of(target) == files_of(raw)
+    packed = (local / "gtFine_trainvaltest.zip").read_bytes()
+    digest = hashlib.sha256(packed).hexdigest()
+    assert manifest["gtFine_trainvaltest.zip"] == f"sha256:{digest}"
+    assert manifest.keys() == {"gtFine_trainvaltest.zip", "leftImg8bit"}
 
 
 def install_downloader(folder, monkeypatch, body):

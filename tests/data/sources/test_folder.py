@@ -53,9 +53,12 @@ def test_images_masks_and_subsets_are_found_by_stem(local):
 def test_a_downloaded_folder_is_prepared(local, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
-    folder.download(raw, local)
+    before = folder.download(raw, local)
     prepare("mine", folder, raw, tmp_path / "out", CONFIG)
     data = Prepared.open(tmp_path / "out")
+    (local / "val.txt").write_text("a\n")
+    assert before.keys() == {folder.FOLDER}
+    assert folder.download(tmp_path / "again", local) != before
     assert data.classes.names == ("background", "leaf")
     assert [item.id for item in data.train] == ["a", "b"]
     assert (raw / "images/b.jpg").samefile(local / "images/b.jpg")
@@ -333,8 +336,9 @@ def test_names_of_any_characters_are_prepared(local, tmp_path):
 def test_names_that_cannot_be_written_down_are_refused(local, tmp_path, name):
     file = os.fsencode(local / "images") + b"/" + name + b".png"
     shutil.copyfile(local / "images/a.PNG", file)
+    folder.download(tmp_path / "raw", local)
     with pytest.raises(ValueError, match=r"expected a file name's stem, of printable UTF-8: ren"):
-        prepare("mine", folder, local, tmp_path / "out", CONFIG)
+        prepare("mine", folder, tmp_path / "raw", tmp_path / "out", CONFIG)
 
 
 def test_a_validation_list_from_any_editor_is_read(local):

@@ -212,7 +212,8 @@ def test_download_takes_extracted_folders_without_the_rest(raw, tmp_path_factory
     (raw / VOC / "SegmentationObject").mkdir()
     Image.new("L", (2, 2)).save(raw / VOC / "SegmentationObject/a.png")
     target = tmp_path_factory.mktemp("raw")
-    voc.download(target, raw)
+    manifest = voc.download(target, raw)
+    assert manifest.keys() == voc.SOURCES.keys()
     assert not (target / VOC / "SegmentationObject").exists()
     assert [sample.id for sample in voc.samples(target, SIZES)] == ["a", "b", "d", "e", "c"]
 
@@ -227,7 +228,8 @@ def test_download_unpacks_archives_and_keeps_them(raw, tmp_path_factory, monkeyp
         digest = hashlib.md5(path.read_bytes()).hexdigest()
         sources[folder] = Archive(archive.name, (path.as_uri(),), "md5", digest), patterns
     monkeypatch.setattr(voc, "SOURCES", sources)
-    voc.download(target, local)
+    manifest = voc.download(target, local)
+    assert manifest == {a.name: f"md5:{a.digest}" for a, _ in sources.values()}
     assert sorted(path.name for path in local.iterdir()) == [
         "VOCtrainval_11-May-2012.tar",
         "benchmark.tgz",

@@ -122,7 +122,7 @@ def test_a_method_without_selection_has_three_panels(results, spec_of):
     axes = curves.draw(spec_of("curves"), results).axes
     assert [axis.get_title() for axis in axes if axis.axison] == [
         "loss, weighted terms",
-        "pseudo-labels: accuracy, confidence, shares",
+        "pseudo-labels: accuracy, shares",
         "pseudo-labels of student that are right",
     ]
 
@@ -142,5 +142,5 @@ def test_parts_of_the_selection_have_a_panel_where_the_log_has_them(results, spe
     assert {name: line.get_ydata().tolist() for name, line in lines.items()} == {
         "consistent": [90], "highly mismatched": [25], "low mismatched": [],
     }  # fmt: skip
-    rates = by_label(panels["pseudo-labels: accuracy, confidence, shares"])
+    rates = by_label(panels["pseudo-labels: accuracy"])
     assert set(rates) == {"accuracy, a"}
