@@ -28,11 +28,13 @@ import resource, sys, time
 from itertools import islice
 from pipeline.artifacts import Paths
 from pipeline.batch import Views
+from pipeline.command import keep_freed_memory
 from pipeline.params import load_params
 from pipeline.data.base import Prepared
 from pipeline.data.splits import read_split
 from pipeline.loader import StepDataset, batches
 params, paths = load_params(), Paths("many")
+keep_freed_memory()
 began = time.perf_counter()
 data = Prepared.open(paths.prepared("many"))
 split = read_split(paths.split("few"), data)

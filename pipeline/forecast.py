@@ -23,7 +23,7 @@ def forecast(params: Params, paths: Paths) -> str:
     """How many trainings of the study are done or begun, and the minutes that are left.
 
     Trainings of one method and recipe take as long as those of them that are done, or else as those
-    that the study's reports tell of, step by step; of the others, nothing is said but their number.
+    that the study's reports tell of, step by step; one that is begun counts whole.
     """
     trainings = list(folders(params, paths))
     done, begun = list(finished(trainings)), started(trainings)
@@ -45,8 +45,7 @@ def forecast(params: Params, paths: Paths) -> str:
     plan = "python -m stages.plan estimates them"
     left += [f"{untimed} of a kind not timed yet ({plan})"] if untimed else []
     total = len(done) + len(waiting)
-    where = "it" if begun == 1 else "they"
-    begun = f", {begun} begun, which will go on where {where} stopped" if begun else ""
+    begun = f", {begun} begun" if begun else ""
     return (
         f"study {params.study}: {len(done)} of {total} trainings done{begun}; "
         f"{', and '.join(left) or 'none left'}"

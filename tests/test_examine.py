@@ -12,6 +12,7 @@ from pipeline.config import EvaluationConfig
 from pipeline.data.splits import Split
 from pipeline.models.deeplab import Output
 from pipeline.runtime import Runtime
+from pipeline.typed import InputError
 
 CPU = Runtime(torch.device("cpu"), None, channels_last=False)
 
@@ -117,6 +118,13 @@ def test_pictures_stand_beside_truth_and_prediction(tiny_prepared):
         assert np.array_equal(found[f"truth_{k}"], data.read_mask(item))
         want = np.where(image[..., 0] > 127.5, 2, 0)
         assert np.array_equal(found[f"prediction_{k}"], want)
+
+
+def test_pictures_without_memory_say_what_to_change(tiny_prepared):
+    network = Colours(lambda image: torch.empty(1 << 60))
+    found = examine.pictures(network, tiny_prepared(), EvaluationConfig("whole"), CPU)
+    with pytest.raises(InputError, match=r"examine: v\d: no memory left on cpu \(.*mode: sliding"):
+        dict(found)
 
 
 def test_high_pictures_are_shrunk_and_masks_keep_their_labels():

@@ -98,7 +98,7 @@ def test_trainings_with_a_state_are_begun(paths):
     folder.mkdir(parents=True)
     (folder / "state.previous.pt").touch()
     assert forecast(study(), paths).startswith(
-        "study tiny: 0 of 5 trainings done, 1 begun, which will go on where it stopped; 5 of"
+        "study tiny: 0 of 5 trainings done, 1 begun; 5 of a kind not"
     )
     (folder / "model.pt").touch()
     assert "begun" not in forecast(study(), paths)

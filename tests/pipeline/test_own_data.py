@@ -90,9 +90,10 @@ def test_the_tutorial_from_a_folder_to_predictions(project, printed):
 def test_a_change_in_the_folder_is_seen_when_it_is_read_anew(project, printed):
     project.repro("--force", "--single-item", "download@own")
     assert project.repro() == set()
-    mask = next((project.root / "data/sources/own/masks").iterdir())
+    mask = project.root / "data/sources/own/masks/street001.png"
     with Image.open(mask) as picture:
         turned = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        assert np.any(np.asarray(turned) != np.asarray(picture))
     turned.save(mask)
     assert project.repro() == set()
     project.repro("--force", "--single-item", "download@own")
