@@ -26,16 +26,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import yaml
 
-from benchmarks.speed import bare
+from benchmarks.speed import WHOLE, bare, stpg_of
 from benchmarks.steps import stepper_of
 from benchmarks.timing import in_turns, machine, markdown
 from pipeline.artifacts import ROOT, write_text
-from pipeline.cost import random_batch
 from pipeline.losses.anchors import optimize_anchors
-from pipeline.methods.base import build, resolve, setting_of
 from pipeline.params import load_params
 from pipeline.runtime import Runtime, set_up
-from pipeline.seeding import seed_global, stream
+from pipeline.seeding import stream
 from stages.study import known
 
 ROUNDS = 5
@@ -157,15 +155,9 @@ def stpg(
     """A step of STPG of these sizes, and the passes of its networks alone."""
     params = load_params(known()["mini"])
     recipe = replace(params.recipes["voc"], crop=(side, side), batch=labels)
-    change = {"contrast": {"bank_size": bank}}
-    config = resolve("stpg", params.methods["stpg"], change, key="methods.stpg")
-    seed_global(0, "build")
-    method = build("stpg", config, setting_of(recipe, classes, 0, 0))
-    method.to(runtime.device, memory_format=runtime.memory_format).train()
-    batch = random_batch(recipe.crop, recipe.batch, classes, method)
-    batch = batch.to(runtime.device, runtime.memory_format)
+    method, batch = stpg_of(params, recipe, classes, runtime, contrast={"bank_size": bank})
     return {
-        "a step": stepper_of(method, batch, runtime),
+        "a step": stepper_of(method, batch, runtime, WHOLE),
         "bare passes": bare(method, batch, runtime),
     }
 

@@ -3,29 +3,35 @@
 `python -m benchmarks.speed [--only PART,...]` writes benchmarks/speed.md. Parts: `step` (STPG's
 step by the bare passes of its networks), `paper` (the same at the paper's size), `bank` (size of
 the memory bank), `pass` (labelled and mixed images in one pass or two), `loader` and `evaluation`
-(of each study whose data are prepared here). A part that is not asked for keeps its former
-section. Ratios are of medians measured in turns; the machine should have nothing else to do.
+(of each study whose data are prepared here), `whole` (evaluation at the paper's size). A part that
+is not asked for keeps its former section. Ratios are of medians measured in turns; the machine
+should have nothing else to do.
 """
 
 import argparse
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from itertools import islice
+from pathlib import Path
 from statistics import mean, median
 
 import torch
 from torch import nn
 
-from benchmarks.steps import CLASSES, stepper_of
+from benchmarks.steps import stepper_of
 from benchmarks.timing import in_turns, machine, markdown, ratio, ratios, seconds
 from pipeline.artifacts import ROOT, Paths, write_text
 from pipeline.batch import Batch
-from pipeline.config import Params, RecipeConfig
-from pipeline.cost import random_batch
+from pipeline.config import DatasetConfig, Draw, EvaluationConfig, Params, RecipeConfig
+from pipeline.cost import num_classes, random_batch
 from pipeline.data.base import Prepared
+from pipeline.data.mini import draw
+from pipeline.data.prepare import prepare
+from pipeline.data.sources import source_of
 from pipeline.data.splits import read_split
 from pipeline.evaluate import evaluate, image_of, predict
 from pipeline.loader import StepDataset, batches
@@ -39,11 +45,16 @@ from stages.study import known
 REPORT = ROOT / "benchmarks/speed.md"
 ROUNDS = 7
 SMALL = ("mini", "camvid")
+WHOLE = 0.4
+"""Share of training at which a step of STPG has every part: prototypes still move, and all else
+has begun."""
 BANKS = (64, 256, 512, 2048)
 MANY = 60
 """Batches."""
 IMAGES = 100
 """Of an evaluation, at most."""
+SHOWN = {"voc": (375, 4), "cityscapes": (1024, 1)}
+"""Heights of the paper's images, and how many of them are evaluated."""
 
 
 def main() -> None:
@@ -92,9 +103,9 @@ def bare(method: MethodBase, batch: Batch, runtime: Runtime) -> Callable[[], Non
 
     def passes() -> None:
         with torch.no_grad():
-            for teacher in (method.gen_teacher, method.pro_teacher):
-                teacher(batch.image_u)
-            method.gen_teacher.average.project(method.gen_teacher(batch.image_l))
+            shown, _ = forward_each(method.gen_teacher, batch.image_l, batch.image_u)
+            method.gen_teacher.average.project(shown)
+            method.pro_teacher(batch.image_u)
         outputs = []
         for student in students:
             for output in forward_each(student, batch.image_l, batch.image_u):
@@ -108,26 +119,40 @@ def bare(method: MethodBase, batch: Batch, runtime: Runtime) -> Callable[[], Non
     return step
 
 
-def stpg_of(params: Params, recipe: RecipeConfig, runtime: Runtime, **change: object) -> MethodBase:
-    """STPG with a study's parameters and other ones, on a recipe's network."""
+def stpg_of(
+    params: Params, recipe: RecipeConfig, classes: int, runtime: Runtime, **change: object
+) -> tuple[MethodBase, Batch]:
+    """STPG with a study's parameters and other ones, on a recipe's network, and a random batch.
+
+    No teacher is sure of noise; so that the bank fills, it need not be.
+    """
     seed_global(0, "build")
+    change["contrast"] = {"phi": 0.0} | change.get("contrast", {})
     config = resolve("stpg", params.methods["stpg"], change, key="methods.stpg")
-    method = build("stpg", config, setting_of(recipe, CLASSES, 0, 0))
-    return method.to(runtime.device, memory_format=runtime.memory_format).train()
+    method = build("stpg", config, setting_of(recipe, classes, 0, 0))
+    method.to(runtime.device, memory_format=runtime.memory_format).train()
+    batch = random_batch(recipe.crop, recipe.batch, classes, method)
+    return method, batch.to(runtime.device, runtime.memory_format)
+
+
+def dataset_of(params: Params, recipe: str) -> str:
+    """What is trained on by a recipe."""
+    return next(run.dataset for run in params.runs.values() if run.recipe == recipe)
 
 
 def step_by_bare(
-    title: str, params: Params, recipe: RecipeConfig, runtime: Runtime, rounds: int
+    title: str, params: Params, key: str, recipe: RecipeConfig, runtime: Runtime, rounds: int
 ) -> list[str]:
     """A line of the table: a step, the bare passes, and their ratio."""
-    method = stpg_of(params, recipe, runtime)
-    batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
-    batch = batch.to(runtime.device, runtime.memory_format)
+    classes = num_classes(params, dataset_of(params, key))
+    method, batch = stpg_of(params, recipe, classes, runtime)
     taken = in_turns(
-        {"step": stepper_of(method, batch, runtime), "bare": bare(method, batch, runtime)}, rounds
+        {"step": stepper_of(method, batch, runtime, WHOLE), "bare": bare(method, batch, runtime)},
+        rounds,
     )
     height, width = recipe.crop
-    title += f": {recipe.network.trunk}, {height} x {width}, batch {recipe.batch}"
+    title += f", {key}: {recipe.network.trunk}, {height} x {width}, batch {recipe.batch}"
+    title += f", {classes} classes"
     return [title, *map(seconds, taken.values()), ratios(taken["step"], taken["bare"])]
 
 
@@ -140,10 +165,11 @@ def part_step(runtime: Runtime) -> str:
     for name in SMALL:
         params = study(name)
         for key, recipe in params.recipes.items():
-            rows.append(step_by_bare(f"{name}, {key}", params, recipe, runtime, ROUNDS))
+            rows.append(step_by_bare(name, params, key, recipe, runtime, ROUNDS))
     return (
-        "A step of STPG with all its terms, optimiser and teachers included, by the forward and "
-        "backward passes of its networks on tensors of the same size.\n\n" + markdown(COLUMNS, rows)
+        "A step of STPG with all its terms, moving prototypes, assignment of anchors, a full bank, "
+        "optimiser and teachers included, by the forward and backward passes of its networks on "
+        "tensors of the same size.\n\n" + markdown(COLUMNS, rows)
     )
 
 
@@ -153,7 +179,7 @@ def part_paper(runtime: Runtime) -> str:
     recipe = params.recipes["blender"]
     network = replace(recipe.network, weights="none", trunk="resnet50")
     recipe = replace(recipe, batch=2, network=network)
-    row = step_by_bare("paper, blender", params, recipe, runtime, 3)
+    row = step_by_bare("paper", params, "blender", recipe, runtime, 5)
     return (
         "The same at the paper's crop, with fewer images, so that it ends: both sides grow with "
         "their number.\n\n" + markdown(COLUMNS, [row])
@@ -163,15 +189,13 @@ def part_paper(runtime: Runtime) -> str:
 def part_bank(runtime: Runtime) -> str:
     """Bank sizes by no bank and no similarity."""
     params = study("mini")
-    recipe = params.recipes["voc"]
+    recipe, classes = params.recipes["voc"], num_classes(params, dataset_of(params, "voc"))
     kinds = {"no bank": {"contrast": {"bank_size": 0, "loss": "anchor"}}}
     kinds |= {f"N = {size}": {"contrast": {"bank_size": size}} for size in BANKS}
     steps = {}
     for name, change in kinds.items():
-        method = stpg_of(params, recipe, runtime, **change)
-        batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
-        batch = batch.to(runtime.device, runtime.memory_format)
-        steps[name] = stepper_of(method, batch, runtime)
+        method, batch = stpg_of(params, recipe, classes, runtime, **change)
+        steps[name] = stepper_of(method, batch, runtime, WHOLE)
     taken = in_turns(steps, 3 * ROUNDS, warm=3)
     rows = [
         [name, seconds(values), f"{ratio(values, taken['no bank']):.3f}"]
@@ -187,13 +211,11 @@ def part_pass(runtime: Runtime) -> str:
     rows = []
     for name in SMALL:
         params = study(name)
-        recipe = next(iter(params.recipes.values()))
-        steps = {}
+        key, recipe = next(iter(params.recipes.items()))
+        classes, steps = num_classes(params, dataset_of(params, key)), {}
         for joint in (True, False):
-            method = stpg_of(params, recipe, runtime, joint_pass=joint)
-            batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
-            batch = batch.to(runtime.device, runtime.memory_format)
-            steps[joint] = stepper_of(method, batch, runtime)
+            method, batch = stpg_of(params, recipe, classes, runtime, joint_pass=joint)
+            steps[joint] = stepper_of(method, batch, runtime, WHOLE)
         taken = in_turns(steps, ROUNDS)
         rows.append([name, *map(seconds, taken.values()), ratios(taken[False], taken[True])])
     return (
@@ -225,9 +247,8 @@ def part_loader(runtime: Runtime) -> str:
             recipe = params.recipes[run.recipe]
             data = Prepared.open(Paths(name).prepared(run.dataset))
             split = read_split(Paths(name).split(run.split), data)
-            method = stpg_of(params, recipe, runtime)
-            batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
-            step = stepper_of(method, batch.to(runtime.device, runtime.memory_format), runtime)
+            method, batch = stpg_of(params, recipe, len(data.classes), runtime)
+            step = stepper_of(method, batch, runtime, WHOLE)
             dataset = StepDataset(data, split, method.views, replace(recipe, steps=100_000), 0)
             loop = batches(dataset, start=0, workers=2)
             list(islice(loop, MANY))  # decoded once, and no store of batches is left over
@@ -260,28 +281,61 @@ def part_evaluation(runtime: Runtime) -> str:
             recipe = params.recipes[run.recipe]
             data = Prepared.open(Paths(name).prepared(dataset))
             data = replace(data, val=data.val[:IMAGES])
-            network = setting_of(recipe, len(data.classes), 0, 0).networks.network("timed").eval()
-            network.to(runtime.device, memory_format=runtime.memory_format)
-            inputs: list[torch.Tensor] = []
-            with noted(network, inputs), torch.inference_mode():
-                for item in data.val:
-                    predict(network, image_of(data, item, runtime), config)
-
-            whole = partial(evaluate, network, data, config, runtime, title=name)
-            passes = partial(all_of, network, inputs)
-            taken = in_turns({"whole": whole, "passes": passes}, ROUNDS)
             rows.append(
-                [
-                    f"{name}, {dataset}",
-                    *map(seconds, taken.values()),
-                    ratios(taken["whole"], taken["passes"]),
-                ]
+                evaluation_by_passes(f"{name}, {dataset}", data, recipe, config, runtime, ROUNDS)
             )
     return (
         f"Evaluation of {IMAGES} images, with reading, windows, counting and calibration, by the "
         "bare passes of its network on the same tensors.\n\n"
         + markdown(("study, data", "evaluation (s)", "bare passes (s)", "ratio"), rows)
     )
+
+
+def part_whole(runtime: Runtime) -> str:
+    """An evaluation as the paper's: drawn scenes in the size of its images."""
+    params, rows = study("paper"), []
+    for name, (size, number) in SHOWN.items():
+        run = next(run for run in params.runs.values() if run.dataset == name)
+        network = replace(params.recipes[run.recipe].network, weights="none", trunk="resnet50")
+        recipe = replace(params.recipes[run.recipe], network=network)
+        source, plain = source_of(params.datasets[name]), params.datasets[name]
+        config = DatasetConfig(plain.source, draw=Draw(size=size, fine=1, coarse=0, val=number))
+        with tempfile.TemporaryDirectory() as folder:
+            raw, prepared = Path(folder) / "raw", Path(folder) / name
+            draw(config.source, raw, config.draw)
+            prepare(name, source, raw, prepared, config)
+            # The paper's number of classes: drawn scenes have some of them alone.
+            data = replace(Prepared.open(prepared), classes=source.class_table(plain, raw))
+            item, way = data.val[0], params.evaluation[name]
+            how = f"windows of {way.window}" if way.mode == "sliding" else "whole"
+            title = f"{name}: {number} of {item.height} x {item.width}, {how}"
+            rows.append(evaluation_by_passes(title, data, recipe, way, runtime, 3))
+    return (
+        "The same with ResNet-50 and the paper's ways and numbers of classes, on few drawn scenes "
+        "in the size of its images.\n\n"
+        + markdown(("data", "evaluation (s)", "bare passes (s)", "ratio"), rows)
+    )
+
+
+def evaluation_by_passes(
+    title: str,
+    data: Prepared,
+    recipe: RecipeConfig,
+    config: EvaluationConfig,
+    runtime: Runtime,
+    rounds: int,
+) -> list[str]:
+    """A line of the table: an evaluation, its network's passes, and their ratio."""
+    network = setting_of(recipe, len(data.classes), 0, 0).networks.network("timed").eval()
+    network.to(runtime.device, memory_format=runtime.memory_format)
+    inputs: list[torch.Tensor] = []
+    with noted(network, inputs), torch.inference_mode():
+        for item in data.val:
+            predict(network, image_of(data, item, runtime), config)
+    whole = partial(evaluate, network, data, config, runtime, title=title)
+    passes = partial(all_of, network, inputs)
+    taken = in_turns({"whole": whole, "passes": passes}, rounds)
+    return [title, *map(seconds, taken.values()), ratios(taken["whole"], taken["passes"])]
 
 
 @torch.inference_mode()
@@ -308,6 +362,7 @@ PARTS: dict[str, tuple[str, Callable[[Runtime], str]]] = {
     "pass": ("One pass or two", part_pass),
     "loader": ("The loader", part_loader),
     "evaluation": ("Evaluation", part_evaluation),
+    "whole": ("Evaluation, at the paper's size", part_whole),
 }
 
 if __name__ == "__main__":

@@ -94,20 +94,22 @@ def stepper(name: str, params: Params, recipe_name: str, runtime: Runtime) -> Ca
     return stepper_of(method, batch.to(runtime.device, runtime.memory_format), runtime)
 
 
-def stepper_of(method: MethodBase, batch: Batch, runtime: Runtime) -> Callable[[], None]:
-    """The same of a method and a batch."""
+def stepper_of(
+    method: MethodBase, batch: Batch, runtime: Runtime, progress: float = PROGRESS
+) -> Callable[[], None]:
+    """The same of a method and a batch, at this share of training."""
     optimizer = torch.optim.AdamW(method.param_groups(1e-4), lr=1e-4, foreach=True)
     prepare(method, batch)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with runtime.autocast():
-            terms = method.losses(batch, PROGRESS)
+            terms = method.losses(batch, progress)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         loss.backward()
-        method.after_backward(PROGRESS)
+        method.after_backward(progress)
         optimizer.step()
-        method.after_update(PROGRESS)
+        method.after_update(progress)
         loss.item()
 
     return step

@@ -90,14 +90,19 @@ class Batch:
             changed[name] = change(of_each, dim + 1).flatten(dim, dim + 1)
         return replace(self, **changed)
 
+    def pin_memory(self) -> "Batch":
+        """The same in memory from which `to` copies without waiting; a DataLoader asks for it."""
+        return self.moved(Tensor.pin_memory)
+
     def to(self, device: torch.device, memory_format: torch.memory_format) -> "Batch":
         """The same batch on `device`, images laid out in `memory_format`."""
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if f.name != "seed"
-        }
-        return replace(self, **moved).laid_out(memory_format)
+        moved = self.moved(lambda value: value.to(device, non_blocking=True))
+        return moved.laid_out(memory_format)
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Batch":
+        """The same with each of its tensors moved."""
+        names = (f.name for f in fields(self) if f.name != "seed")
+        return replace(self, **{name: move(getattr(self, name)) for name in names})
 
     def laid_out(self, memory_format: torch.memory_format) -> "Batch":
         """The same, the images that networks see in `memory_format`."""

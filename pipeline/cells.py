@@ -1,5 +1,7 @@
 """Labels, and whatever else pixels have, where a network's feature cells lie."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -10,36 +12,44 @@ def at_cells(value_NHW: Tensor, size: torch.Size, *, align_corners: bool) -> Ten
     """The values of those pixels that lie where feature cells do: [N, *size].
 
     Args:
+      value_NHW: dimensions between images and rows stay as they are.
       size: rows and columns of the features.
       align_corners: whether the network's upsampling puts the first and the last cell on the
         image's border, or each in the middle of its share of the image.
     """
-    index = [
-        cell_positions(cells, pixels, align_corners=align_corners).to(value_NHW.device)
+    rows, columns = (
+        cell_positions(cells, pixels, value_NHW.device, align_corners=align_corners)
         for cells, pixels in zip(size, value_NHW.shape[-2:], strict=True)
-    ]
-    return value_NHW[:, index[0][:, None], index[1]]
+    )
+    return value_NHW[..., rows[:, None], columns]
 
 
-def cell_positions(num_cells: int, num_pixels: int, *, align_corners: bool) -> Tensor:
-    """Int64 [num_cells]: the pixel nearest to each cell's place, along one side."""
-    cell = torch.arange(num_cells, dtype=torch.float64)
-    if align_corners:
-        return (cell * (num_pixels - 1) / max(num_cells - 1, 1)).round().long()
-    return ((cell + 0.5) * num_pixels / num_cells).floor().long()
+@cache
+def cell_positions(
+    num_cells: int, num_pixels: int, device: torch.device, *, align_corners: bool
+) -> Tensor:
+    """Int64 [num_cells]: the pixel nearest to each cell's place, along one side.
+
+    Kept, since to bring it to a GPU is to wait for one.
+    """
+    with torch.inference_mode(False):  # it may be kept for a training
+        cell = torch.arange(num_cells, dtype=torch.float64)
+        if align_corners:
+            cell = (cell * (num_pixels - 1) / max(num_cells - 1, 1)).round()
+        else:
+            cell = ((cell + 0.5) * num_pixels / num_cells).floor()
+        return cell.long().to(device)
 
 
 def cells_of(
-    feature_NDHW: Tensor, label_NHW: Tensor, *of_pixels_NHW: Tensor, align_corners: bool
+    feature_NDHW: Tensor, label_NHW: Tensor, *of_cells_NHW: Tensor, align_corners: bool
 ) -> tuple[Tensor, ...]:
-    """The cells that have a label: their features [P, D], labels [P] and what else pixels have [P].
+    """The cells that have a label: their features [P, D], labels [P] and what else they have [P].
 
     Args:
-      label_NHW: of the images; 255 for a pixel that does not count.
+      label_NHW: of the images' pixels; 255 for one that does not count.
     """
-    values = [
-        at_cells(value, feature_NDHW.shape[-2:], align_corners=align_corners)
-        for value in (label_NHW, *of_pixels_NHW)
-    ]
-    counted_NHW = values[0] != IGNORE_INDEX
-    return (feature_NDHW.movedim(1, -1)[counted_NHW], *(value[counted_NHW] for value in values))
+    label_NHW = at_cells(label_NHW, feature_NDHW.shape[-2:], align_corners=align_corners)
+    counted_NHW = label_NHW != IGNORE_INDEX
+    values = (feature_NDHW.movedim(1, -1), label_NHW, *of_cells_NHW)
+    return tuple(value[counted_NHW] for value in values)

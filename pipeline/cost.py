@@ -11,8 +11,8 @@ ViT, whose attention grows faster than its images, is tried at the recipe's crop
 machine change is not counted.
 
 On this machine a step is timed. For another device it is tried smaller still, and its time is the
-operations by 30 % of the peak that its maker states, which is an assumption until a training has
-run there.
+operations by 30 % of the peak that its maker states, of half of it in float32; that is an
+assumption until a training has run there.
 """
 
 import math
@@ -59,6 +59,8 @@ class Trial:
 TIMED, COUNTED = Trial(4, 4, 128), Trial(2, 8, 64)
 USED = 0.3
 """Share of a device's peak that training reaches: an assumption."""
+FLOAT32 = 0.5
+"""Of the peak: TensorFloat-32, which float32 passes use on such devices (data sheets)."""
 GIB = 2**30
 
 
@@ -110,16 +112,12 @@ def kinds(params: Params) -> dict[str, list[str]]:
 def cost_of(key: str, params: Params, runtime: Runtime, device: Device | None) -> Cost:
     """What a step of run `key` costs; on this machine if `device` is None."""
     run = params.runs[key]
-    recipe, dataset = params.recipes[run.recipe], params.datasets[run.dataset]
-    raw = where(dataset, Paths(params.study).raw(run.dataset))
-    table = source_of(dataset).class_table(dataset, raw)
+    recipe, number = params.recipes[run.recipe], num_classes(params, run.dataset)
     small = tried(recipe, TIMED if device is None else COUNTED)
     seed_global(0, "build")
-    method = build(
-        run.method, method_config(key, params), setting_of(small, len(table), 0, UNLABELED)
-    )
+    method = build(run.method, method_config(key, params), setting_of(small, number, 0, UNLABELED))
     method.to(runtime.device, memory_format=runtime.memory_format).train()
-    batch = random_batch(small.crop, small.batch, len(table), method)
+    batch = random_batch(small.crop, small.batch, number, method)
     batch = batch.to(runtime.device, runtime.memory_format)
     prepare(method, batch)
     half = device is not None and params.train.precision != "fp32"
@@ -127,11 +125,20 @@ def cost_of(key: str, params: Params, runtime: Runtime, device: Device | None) -
     at_once = scale / recipe.accumulate
     flops, kept = counted(method, batch, half)
     seconds = (
-        scale * timed(method, batch) if device is None else scale * flops / (USED * device.peak)
+        scale * timed(method, batch)
+        if device is None
+        else scale * flops / (USED * device.peak * (1 if half else FLOAT32))
     )
     state = 4 * held(method, 3 if recipe.optimizer == "adamw" else 2)
     state += 2 * half * trained(method)  # autocast's copies
     return Cost(trained(method), scale * flops, (state + at_once * kept) / GIB, seconds)
+
+
+def num_classes(params: Params, dataset: str) -> int:
+    """Of a data set, which need not be here unless it is a folder of one's own."""
+    config = params.datasets[dataset]
+    raw = where(config, Paths(params.study).raw(dataset))
+    return len(source_of(config).class_table(config, raw))
 
 
 def tried(recipe: RecipeConfig, trial: Trial) -> RecipeConfig:

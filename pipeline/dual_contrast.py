@@ -21,6 +21,7 @@ from pipeline.losses.anchors import (
 )
 from pipeline.losses.contrast import Reduction, anchor_contrast, sample_per_class, similarity
 from pipeline.memory import FeatureBank, closest_to_anchor
+from pipeline.precision import wide
 from pipeline.typed import ConfigError, at_least, within
 
 
@@ -186,6 +187,6 @@ class DualContrast(nn.Module):
 
 
 def true_class_prob(logits_NCHW: Tensor, label_NHW: Tensor) -> Tensor:
-    """Float32 [N, H, W], the probability of the true class; anything where that is ignored."""
+    """Float32 or wider [N, H, W]: of the true class; anything where that is ignored."""
     label_NHW = label_NHW.where(label_NHW != IGNORE_INDEX, 0)
-    return logits_NCHW.float().softmax(dim=1).gather(1, label_NHW[:, None]).squeeze(1)
+    return wide(logits_NCHW).softmax(dim=1).gather(1, label_NHW[:, None]).squeeze(1)

@@ -26,10 +26,11 @@ def forecast(params: Params, paths: Paths) -> str:
     that the study's reports tell of, step by step; one that is begun counts whole.
     """
     trainings = list(folders(params, paths))
-    done, begun = list(finished(trainings)), started(trainings)
+    done = list(finished(trainings))
     known = by_kind(params, ((k, minutes) for k, _, minutes in done if minutes is not None))
     former = by_kind(params, recorded(params, paths))
     ended = {(key, seed) for key, seed, _ in done}
+    begun = started(folder for key, seed, folder in trainings if (key, seed) not in ended)
     waiting = [
         (run.method, run.recipe)
         for key, run in params.runs.items()
@@ -62,12 +63,9 @@ def finished(trainings: Iterable[Training]) -> Iterator[tuple[str, int, float | 
             yield key, seed, minutes if minutes is not None and math.isfinite(minutes) else None
 
 
-def started(trainings: Iterable[Training]) -> int:
+def started(folders: Iterable[Path]) -> int:
     """How many have a state to go on from."""
-    return sum(
-        any(path.exists() for path in states_of(folder)) and not (folder / "model.pt").exists()
-        for _, _, folder in trainings
-    )
+    return sum(any(path.exists() for path in states_of(folder)) for folder in folders)
 
 
 def folders(params: Params, paths: Paths) -> Iterator[Training]:

@@ -135,8 +135,10 @@ class Learner:
         self.unchecked.append(entry)
         try:
             batch = batch.to(self.runtime.device, layout).of_all_processes(layout)
-            for part in batch.parts(recipe.accumulate, layout):
-                for name, value in self.follow_back(part, step).items():
+            for k, part in enumerate(batch.parts(recipe.accumulate, layout), 1):
+                with processes.summing_up(self.losses, last=k == recipe.accumulate):
+                    found = self.follow_back(part, step)
+                for name, value in found.items():
                     entry[name] = entry.get(name, 0) + value / recipe.accumulate
             self.scaler.step(self.optimizer)
             self.scaler.update()

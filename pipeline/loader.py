@@ -197,13 +197,20 @@ def naming_dead_workers() -> Iterator[None]:
         ) from error
 
 
-def batches(dataset: StepDataset, *, start: int, workers: int) -> Iterator[Batch]:
-    """The batches from step `start` to the recipe's last one."""
+def batches(
+    dataset: StepDataset, *, start: int, workers: int, pin: bool = False
+) -> Iterator[Batch]:
+    """The batches from step `start` to the recipe's last one.
+
+    Args:
+      pin: in memory from which a GPU takes them while it computes.
+    """
     loader = DataLoader(
         dataset,
         batch_size=None,
         sampler=range(start, len(dataset)),
         num_workers=workers,
+        pin_memory=pin,
         worker_init_fn=leave_signals_to_the_trainer,
         generator=torch.Generator().manual_seed(derive_seed(dataset.seed, "workers")),
     )

@@ -19,12 +19,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from timm.layers import BatchNormAct2d
 from timm.layers.norm_act import SyncBatchNormAct
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -47,7 +48,7 @@ def join(device: torch.device) -> None:
     if started_by_torchrun() and not dist.is_initialized():
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # not to outlive torchrun
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
 
 
 def world() -> int:
@@ -66,11 +67,11 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def any_process(value: bool, device: torch.device) -> bool:
-    """Whether it is true in any process."""
+def any_process(value: bool) -> bool:
+    """Whether it is true in any process; they ask each other on the CPU: no GPU is waited for."""
     if world() == 1:
         return value
-    flag = torch.tensor(int(value), device=device)
+    flag = torch.tensor(int(value))
     dist.all_reduce(flag, dist.ReduceOp.MAX)
     return bool(flag)
 
@@ -199,7 +200,7 @@ class SyncActWhereShared(SyncBatchNormAct, SyncWhereShared):
 
 
 NORMS = {
-    "cuda": {nn.SyncBatchNorm: SyncWhereShared, SyncBatchNormAct: SyncActWhereShared},
+    "cuda": {nn.BatchNorm2d: SyncWhereShared, BatchNormAct2d: SyncActWhereShared},
     "cpu": {nn.BatchNorm2d: JointBatchNorm, BatchNormAct2d: JointBatchNormAct},
 }
 
@@ -211,12 +212,10 @@ def with_joint_norms(method: nn.Module, device: torch.device) -> nn.Module:
     """
     if world() == 1:
         return method
-    plain = [m for m in method.modules() if isinstance(m, nn.BatchNorm2d) and not counts(m)]
-    if device.type == "cuda":
-        method = convert_sync_batchnorm(method)
     for module in method.modules():
-        if module not in plain and type(module) in NORMS[device.type]:
-            module.__class__ = NORMS[device.type][type(module)]
+        if (kind := NORMS[device.type].get(type(module))) and counts(module):
+            module.__class__ = kind
+            module.process_group = None  # SyncBatchNorm's: all processes
     return method
 
 
@@ -246,3 +245,12 @@ def losses_of(method: nn.Module) -> Callable[..., dict[str, Tensor]]:
     return DistributedDataParallel(
         Losses(method), find_unused_parameters=True, broadcast_buffers=False
     )
+
+
+def summing_up(losses: Callable[..., dict[str, Tensor]], *, last: bool) -> AbstractContextManager:
+    """Inside, `losses_of` and its backward pass: processes add up gradients of the last part only.
+
+    Those of the parts before wait in each process.
+    """
+    waits = isinstance(losses, DistributedDataParallel) and not last
+    return losses.no_sync() if waits else contextlib.nullcontext()

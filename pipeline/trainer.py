@@ -61,7 +61,8 @@ def train(job: Job, runtime: Runtime) -> None:
     steps = job.recipe.steps
     began = time.monotonic() - seconds
     with stop_signals() as received, naming_dead_workers():
-        loop = batches(dataset, start=start, workers=job.runtime.workers)
+        pin = runtime.device.type == "cuda"
+        loop = batches(dataset, start=start, workers=job.runtime.workers, pin=pin)
         bar = progress(loop, job.title, unit="step", initial=start, total=steps, disable=not first)
         for step, batch in enumerate(bar, start):
             done = step + 1
@@ -79,7 +80,7 @@ def train(job: Job, runtime: Runtime) -> None:
                 arrays = {name: value.cpu().numpy() for name, value in method.snapshot.items()}
                 write_arrays(job.folder / "snapshot.npz", arrays)
             # once: another may come in between
-            stopped = processes.any_process(bool(received), runtime.device)
+            stopped = processes.any_process(bool(received))
             if done % job.runtime.checkpoint_every == 0 or stopped:
                 learner.check()
                 if first:

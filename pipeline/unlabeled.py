@@ -57,9 +57,14 @@ def labels_of(
 ) -> dict[str, PseudoLabel]:
     """What each network says about unmixed images, mixed as the images are; without graph."""
     return {
-        name: PseudoLabel(*map(mixed, pseudo_label(look(network, image_NCHW, mixed))))
+        name: mixed_label(look(network, image_NCHW, mixed), mixed)
         for name, network in networks.items()
     }
+
+
+def mixed_label(logits_NCHW: Tensor, mixed: CutMix) -> PseudoLabel:
+    """What logits of unmixed images say, mixed as the images are."""
+    return PseudoLabel(*map(mixed, pseudo_label(logits_NCHW)))
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ def main() -> None:
         print(
             f"{most:.1f} GiB are more than the {device.memory:g} of {arguments.device}: lower "
             "recipes.*.batch or crop, raise recipes.*.accumulate, or set "
-            "runtime.activation_checkpointing"
+            "runtime.activation_checkpointing (what that saves is not counted here)"
         )
 
 

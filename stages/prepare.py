@@ -13,6 +13,7 @@ def main(key: str) -> None:
     params = load_params()
     config, paths = entry(params, "datasets", key), Paths(params.study)
     prepared = paths.prepared(key)
+    summary_of(prepared).unlink(missing_ok=True)
     prepare(key, source_of(config), paths.raw(key), prepared, config)
     index = checksum(prepared / "index.json", "sha256")
     write_json(summary_of(prepared), {"index.json": f"sha256:{index}"})

@@ -1,5 +1,6 @@
 """A tiny training as one of several processes, which tests/test_processes.py has torchrun start."""
 
+import json
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from tests.test_trainer import make_job
 def train(
     data: Path, folder: Path, method: str, steps: int, stop_at: int = -1, kill_at: int = -1
 ) -> None:
-    """Trains, and leaves the method's state, of each process in a file of its own.
+    """Trains, and leaves the method's state and the steps taken, of each process in its own files.
 
     Args:
       method: its name, then what else is asked for: `+parts` (a batch in two parts), `+again`
@@ -33,7 +34,7 @@ def train(
     again = replace(job.runtime, activation_checkpointing="again" in options)
     job = replace(job, train=replace(job.train, log_every=1), recipe=recipe, runtime=again)
     last = processes.rank() == processes.world() - 1
-    built, build, update = [], learner.build, trainer.Learner.update
+    built, build, update, taken = [], learner.build, trainer.Learner.update, []
 
     def keep(*arguments):
         # In float32 the tiny network, whose norms see few values, blows up differences of rounding.
@@ -48,6 +49,7 @@ def train(
         for at, number in ((stop_at, signal.SIGTERM), (kill_at, signal.SIGKILL)):
             if step == at and last:
                 os.kill(os.getpid(), number)
+        taken.append(step)
         return update(self, batch, step)
 
     learner.build, trainer.Learner.update = keep, watched
@@ -56,6 +58,7 @@ def train(
     finally:
         learner.build, trainer.Learner.update = build, update
         torch.save(built[0].state_dict(), folder / f"rank{processes.rank()}.pt")
+        (folder / f"steps{processes.rank()}.json").write_text(json.dumps(taken))
 
 
 if __name__ == "__main__":

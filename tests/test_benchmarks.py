@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from benchmarks.overhead import table
-from benchmarks.speed import bare, sections, stpg_of
-from benchmarks.steps import CLASSES, stepper, stepper_of, with_study
+from benchmarks.speed import WHOLE, bare, sections, stpg_of
+from benchmarks.steps import stepper, stepper_of, with_study
 from benchmarks.timing import in_turns, ratios, seconds
-from pipeline.cost import random_batch
 from pipeline.methods.base import available
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.models.heads import ProjectionHead
@@ -56,8 +55,7 @@ def test_a_report_is_read_back_by_its_sections():
 def test_bare_passes_are_those_of_a_step():
     runtime = Runtime(torch.device("cpu"), None, channels_last=True)
     params = SimpleNamespace(methods=SECTIONS)
-    method = stpg_of(params, RECIPE, runtime)
-    batch = random_batch(RECIPE.crop, RECIPE.batch, CLASSES, method)
+    method, batch = stpg_of(params, RECIPE, 5, runtime)
     shown = {}
     for name, network in method.named_modules():
         if isinstance(network, DeepLabV3Plus | ProjectionHead):
@@ -65,11 +63,13 @@ def test_bare_passes_are_those_of_a_step():
                 lambda _, x, name=name: shown.setdefault(name, []).append(tuple(x[0].shape))
             )
     counts = []
-    for step in (bare(method, batch, runtime), stepper_of(method, batch, runtime)):
+    for step in (bare(method, batch, runtime), stepper_of(method, batch, runtime, WHOLE)):
         shown.clear()
         step()
         counts.append({name: sorted(sizes) for name, sizes in shown.items()})
     assert counts[0] == counts[1] != {}
+    assert (method.contrast.bank.pushed_C > 0).all()  # every part was at work
+    assert method.contrast.seen_C.all()
 
 
 @pytest.mark.parametrize("name", available())

@@ -100,9 +100,9 @@ def adversarial_noise(
     noise = (probe * unit_of(noise)).requires_grad_()
     full = torch.autocast(feature_NDHW.device.type, enabled=False)
     with full, torch.no_grad():
-        target_NCHW = predict(feature_NDHW).float().softmax(dim=1)
+        target_NCHW = wide(predict(feature_NDHW)).softmax(dim=1)
     with full, torch.enable_grad():
-        log_prob = predict(feature_NDHW.detach() + noise).float().log_softmax(dim=1)
+        log_prob = wide(predict(feature_NDHW.detach() + noise)).log_softmax(dim=1)
         divergence = F.kl_div(log_prob, target_NCHW, reduction="batchmean")
         (gradient,) = torch.autograd.grad(divergence, noise)
     return size * unit_of(gradient)

@@ -1,4 +1,4 @@
-"""Checksums of data, and the files that hold them, which DVC hashes instead of all others."""
+"""Checksums of data, and the files that hold them, which DVC hashes instead of the data."""
 
 import hashlib
 import os

@@ -26,8 +26,8 @@ def real_or_fake(
       real_N, fake_N: its logits; high is "ground truth".
       counted_real_N, counted_fake_N: bool.
     """
-    real = mean_of(F.softplus(-real_N.float()), counted_real_N)
-    fake = mean_of(F.softplus(fake_N.float()), counted_fake_N)
+    real = mean_of(F.softplus(-wide(real_N)), counted_real_N)
+    fake = mean_of(F.softplus(wide(fake_N)), counted_fake_N)
     return (real + fake) / 2
 
 

@@ -11,7 +11,7 @@ from pipeline.precision import wide
 @torch.no_grad()
 def probabilities(logits_NCHW: Tensor) -> Tensor:
     """Float32 [N, C, H, W]; no gradient reaches who says them."""
-    return logits_NCHW.float().softmax(dim=1)
+    return wide(logits_NCHW).softmax(dim=1)
 
 
 def squared_difference(logits_NCHW: Tensor, target_NCHW: Tensor, valid_NHW: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ def class_mismatch_score(confusion_CC: Tensor, *, diagonal_prior: int = 0) -> Te
     Returns:
       float32 [C], each in [0, 2].
     """
-    m_CC = confusion_CC + diagonal_prior * torch.eye(len(confusion_CC)).to(confusion_CC)
+    eye_CC = torch.eye(len(confusion_CC), dtype=torch.int64, device=confusion_CC.device)
+    m_CC = confusion_CC + diagonal_prior * eye_CC
     agreed_C = m_CC.diagonal()
     by_student_C, by_teacher_C = m_CC.sum(dim=1), m_CC.sum(dim=0)
     return (by_student_C - agreed_C) / by_student_C.clamp(min=1) + (
@@ -65,9 +66,9 @@ def partition_pseudo_labels(
 ) -> PseudoLabelParts:
     """Equation 6 and its complements: a tie of two scores is low mismatched."""
     agree_NHW = student_NHW == teacher_NHW
-    by_student_NHW = score_C[student_NHW.where(valid_NHW, 0)]
-    by_teacher_NHW = score_C[teacher_NHW.where(valid_NHW, 0)]
-    higher_NHW = by_student_NHW < by_teacher_NHW
+    higher_CC = score_C[:, None] < score_C
+    cell_NHW = (student_NHW * len(score_C) + teacher_NHW).where(valid_NHW, 0)
+    higher_NHW = higher_CC.flatten()[cell_NHW]
     return PseudoLabelParts(
         consistent_NHW=valid_NHW & agree_NHW,
         high_NHW=valid_NHW & ~agree_NHW & higher_NHW,

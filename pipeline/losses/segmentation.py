@@ -16,7 +16,7 @@ class PseudoLabel(NamedTuple):
     label_NHW: Tensor
     """int64, the most likely class."""
     confidence_NHW: Tensor
-    """float32, its probability."""
+    """float32 or wider, its probability."""
 
 
 @torch.no_grad()
@@ -25,7 +25,7 @@ def pseudo_label(logits_NCHW: Tensor) -> PseudoLabel:
 
     The paper's one-hot labels are class indices here. No gradient reaches the teacher.
     """
-    confidence_NHW, label_NHW = logits_NCHW.float().softmax(dim=1).max(dim=1)
+    confidence_NHW, label_NHW = wide(logits_NCHW).softmax(dim=1).max(dim=1)
     return PseudoLabel(label_NHW, confidence_NHW)
 
 

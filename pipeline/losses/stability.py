@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.losses.segmentation import pseudo_label
+from pipeline.precision import wide
 
 
 @torch.no_grad()
@@ -28,7 +29,7 @@ def stable(warped_NCHW: Tensor, plain_NCHW: Tensor, *, threshold: float) -> Tens
 @torch.no_grad()
 def change(warped_NCHW: Tensor, plain_NCHW: Tensor) -> Tensor:
     """Mean over the classes of the squared difference of logits; float32 [N, H, W]."""
-    return (warped_NCHW.float() - plain_NCHW.float()).square().mean(dim=1)
+    return (wide(warped_NCHW) - wide(plain_NCHW)).square().mean(dim=1)
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ from pipeline.losses.stability import change, stable, taught
 from pipeline.methods.base import Consistency, Seen, Setting
 from pipeline.models.deeplab import Output
 from pipeline.models.discriminator import Discriminator
+from pipeline.precision import wide
 from pipeline.ramps import sigmoid_ramp
 from pipeline.seeding import drawn_from
 from pipeline.teaching import OTHER, frozen, with_own_rate
@@ -145,7 +146,7 @@ class Method(Consistency):
           logits: the student's, of the plain images.
         """
         config, discriminator = self.config, self.discriminators[name]
-        prob, true = logits.float().softmax(dim=1) * batch.valid_u[:, None], self.truth(batch)
+        prob, true = wide(logits).softmax(dim=1) * batch.valid_u[:, None], self.truth(batch)
         fake = batch.valid_u.flatten(1).any(dim=1)
         real = (batch.label_l != IGNORE_INDEX).flatten(1).any(dim=1)
         score, feature = frozen(discriminator, batch.image_u, prob)

@@ -96,7 +96,7 @@ class Method(Consistency):
         """Both networks' two terms, and the detector's own."""
         config, both = self.config, seen.target
         logits = {name: torch.cat([x.logits for x in pair]) for name, pair in outputs.items()}
-        probs = {name: value.float().softmax(dim=1) for name, value in logits.items()}
+        probs = {name: wide(value).softmax(dim=1) for name, value in logits.items()}
         flaws = {name: frozen(self.detector, both.image, prob) for name, prob in probs.items()}
         maps = {name: readable(flaw.detach()) for name, flaw in flaws.items()}
         terms = {}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.augment.cutmix import CutMixConfig
 from pipeline.batch import Batch, Views
-from pipeline.cells import cells_of
+from pipeline.cells import at_cells, cells_of
 from pipeline.data.base import IGNORE_INDEX
 from pipeline.dual_contrast import ContrastConfig, DualContrast, true_class_prob
 from pipeline.losses.mismatch import (
@@ -37,7 +37,7 @@ from pipeline.models.deeplab import DeepLabV3Plus, Output, Projected
 from pipeline.models.ema import Teacher, TeacherConfig
 from pipeline.selection import selection_diagnostics, selection_pictures
 from pipeline.typed import ConfigError, at_least
-from pipeline.unlabeled import boxes_of, forward_each, labels_of
+from pipeline.unlabeled import boxes_of, forward_each, look, mixed_label
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,9 @@ class Method(MethodBase):
             self.contrast is not None and "unlabeled" in config.contrast.pixels
         )
         use_unlabeled = wanted and progress >= self.unsupervised_from
-        mixed = self.mix_unlabeled(batch) if use_unlabeled else None
+        observes = self.contrast is not None and progress >= config.contrast.bank_from
+        shown = self.show_both(batch) if use_unlabeled and observes else (None, None)
+        mixed = self.mix_unlabeled(batch, shown[1]) if use_unlabeled else None
         outputs = {
             name: self.forward_both(student, batch, mixed)
             for name, student in self.students().items()
@@ -137,6 +139,8 @@ class Method(MethodBase):
             )
             if "pro" in outputs:
                 professional = self.professional(outputs["pro"][1].logits, mixed)
+        if observes:
+            self.observed = self.observe(batch, shown[0])
         contrast = self.contrast_losses(batch, mixed, outputs, progress)
         return weighted_terms(
             supervised_loss(logits_l, batch.label_l, pixel_loss=self.labeled_loss),
@@ -154,21 +158,34 @@ class Method(MethodBase):
         return {name: student for name, student in both.items() if student is not None}
 
     @torch.no_grad()
-    def mix_unlabeled(self, batch: Batch) -> Mixed:
+    def show_both(self, batch: Batch) -> tuple[Output | None, Output | None]:
+        """Gen-Teacher's outputs for labelled and unlabelled images, if one pass may do for both.
+
+        It may unless their batch statistics count.
+        """
+        if self.config.teacher.mode == "train":
+            return None, None
+        output_l, output_u = forward_each(self.gen_teacher, batch.image_l, batch.image_u)
+        return output_l, output_u
+
+    @torch.no_grad()
+    def mix_unlabeled(self, batch: Batch, shown: Output | None = None) -> Mixed:
         """CutMixes each unlabelled image with its partner, and their labels alike.
 
-        The teachers see the unmixed weak images.
+        The teachers see the unmixed weak images; Gen-Teacher has `shown` them, if given.
         """
         mixed = boxes_of(batch, self.config.cutmix)
-        teachers = {"gen": self.gen_teacher, "pro": self.pro_teacher}
-        present = {name: teacher for name, teacher in teachers.items() if teacher is not None}
-        labels = labels_of(present, batch.image_u, mixed)
+        by_gen = look(self.gen_teacher, batch.image_u, mixed) if shown is None else shown.logits
+        logits = {"gen": by_gen}
+        if self.pro_teacher is not None:
+            logits["pro"] = look(self.pro_teacher, batch.image_u, mixed)
+        labels = {name: mixed_label(value, mixed) for name, value in logits.items()}
         valid = mixed(batch.valid_u | self.config.count_padding)
         truth = mixed(batch.truth_u)
         for name, label in labels.items():
             self.measure(label, truth, valid, teacher=f"{name}_teacher")
-        by_gen = labels["gen"]
-        return Mixed(mixed(batch.image_u), valid, truth, by_gen, labels.get("pro", by_gen))
+        by_pro = labels.get("pro", labels["gen"])
+        return Mixed(mixed(batch.image_u), valid, truth, labels["gen"], by_pro)
 
     def forward_both(
         self, student: Projected, batch: Batch, mixed: Mixed | None
@@ -212,12 +229,8 @@ class Method(MethodBase):
     ) -> dict[str, Tensor]:
         """Equations 15 and 16, summed over the students and kinds of pixels they train."""
         config = self.config.contrast
-        if self.contrast is None:
-            return {}
-        if progress >= config.bank_from:
-            self.observed = self.observe(batch)
         totals: dict[str, Tensor] = {}
-        if progress < config.loss_from:
+        if self.contrast is None or progress < config.loss_from:
             return totals
         groups = self.contrasted_pixels(batch, mixed, outputs)
         for i, (feature_PD, label_P) in enumerate(groups):
@@ -245,16 +258,22 @@ class Method(MethodBase):
                 yield cells_of(students[name].project(output_u), label_NHW, **where)
 
     @torch.no_grad()
-    def observe(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self, batch: Batch, shown: Output | None) -> tuple[Tensor, Tensor, Tensor]:
         """Gen-Teacher's projections of the labelled pixels, their classes and its belief in them.
+
+        Args:
+          shown: its outputs for the labelled images, if it has seen them already.
 
         Returns:
           [P, D], [P], and the probability of the true class [P].
         """
-        output = self.gen_teacher(batch.image_l)
+        output = self.gen_teacher(batch.image_l) if shown is None else shown
         feature = self.gen_teacher.average.project(output)
-        prob_NHW = true_class_prob(output.logits, batch.label_l)
-        return cells_of(feature, batch.label_l, prob_NHW, align_corners=self.align_corners)
+        where = {"align_corners": self.align_corners}
+        prob_NHW = true_class_prob(
+            *(at_cells(x, feature.shape[-2:], **where) for x in (output.logits, batch.label_l))
+        )
+        return cells_of(feature, batch.label_l, prob_NHW, **where)
 
     def after_backward(self, progress: float) -> None:
         """The bank takes what was observed."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.deeplab import DeepLabV3Plus, conv_norm_relu, initialise
+from pipeline.precision import wide
 from pipeline.processes import spread
 
 LEAST = 1e-6
@@ -71,9 +72,9 @@ class VarianceHead(nn.Module):
         initialise(self)
 
     def forward(self, feature_NDHW: Tensor) -> Tensor:
-        """Float32, from about `LEAST` to 1."""
+        """Float32 or wider, from about `LEAST` to 1."""
         hidden = F.conv2d(feature_NDHW, F.normalize(self.first.weight, dim=1))
         hidden = self.norm(hidden).relu()
         value = self.standard(F.conv2d(hidden, F.normalize(self.second.weight, dim=1)))
-        value = self.scale * value.float() + self.shift
+        value = self.scale * wide(value) + self.shift
         return torch.logaddexp(value, value.new_tensor(math.log(LEAST))).sigmoid()

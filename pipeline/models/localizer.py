@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.losses.unreliable import entropy
 from pipeline.models.deeplab import DeepLabV3Plus
+from pipeline.precision import wide
 
 
 class ErrorLocalizer(nn.Module):
@@ -37,7 +38,7 @@ class ErrorLocalizer(nn.Module):
         """
         network, trunk = self.network, self.network.trunk
         drop = partial(F.dropout, training=self.training and dropout)
-        logits_NCHW = logits_NCHW.detach().float()
+        logits_NCHW = wide(logits_NCHW.detach())
         doubt_N1HW = entropy(logits_NCHW.softmax(dim=1))[:, None]
         image_N3HW = (image_N3HW - trunk.mean) / trunk.std
         maps = trunk.body(torch.cat([image_N3HW, doubt_N1HW, logits_NCHW], dim=1))

@@ -45,7 +45,7 @@ class ScoreAttention(nn.Module):
         valid_NP = valid_NHW.flatten(1)
         both_NPP = valid_NP[:, :, None] & valid_NP[:, None]
         # Finite, so that a place without a valid one gives no nan.
-        agreement_NPP = agreement_NPP.float().masked_fill(~both_NPP, -1e9)
+        agreement_NPP = agreement_NPP.masked_fill(~both_NPP, -1e9)
         spread_NCP = score_NCHW.flatten(2) @ agreement_NPP.softmax(dim=-1).mT
         score_NCHW = score_NCHW + spread_NCP.view_as(score_NCHW)
         if score_NCHW.shape[1] < self.mix.in_channels:

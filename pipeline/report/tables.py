@@ -88,7 +88,7 @@ def render(paper: Paper, key: str, study: str, results: Results) -> dict[str, st
     text = [
         f"# {table.title}: mIoU (%), study `{study}`",
         note.note,
-        f"{table.about} {MEASURED}",
+        f"{in_markdown(table.about)} {MEASURED}",
         to_markdown(table.compared),
     ]
     if len(table.differences):
@@ -192,7 +192,7 @@ def unseen(runs: Iterable[str], results: Results) -> str:
         names |= {result["dataset"]: absent} if absent else {}
     if not names:
         return ""
-    lists = "; ".join(f"`{name}` show no {', no '.join(n)}" for name, n in names.items())
+    lists = "; ".join(f"{name} show no {', no '.join(n)}" for name, n in names.items())
     return (
         f"The validation images of {lists}: such a class is 0 in the mean of a run that predicts "
         "it there, and left out of the mean of one that does not, so that two means may be over "

@@ -67,13 +67,16 @@ def make_batch(num_classes=5, *, step=0, num=2, num_u=None, size=(32, 32)):
     )
 
 
-def run_steps(method, steps, optimizer=None, start=0):
+def run_steps(method, steps, optimizer=None, start=0, dtype=torch.float32):
     optimizer = optimizer or torch.optim.SGD(method.param_groups(1e-4), lr=0.05, momentum=0.9)
     totals = []
     for step in range(start, start + steps):
         seed_global(0, "step", step)
-        method.before_step(step / RECIPE.steps, UNLABELED)
-        loss = sum(method.losses(make_batch(step=step), step / RECIPE.steps).values())
+        method.before_step(step / RECIPE.steps, [image.to(dtype) for image in UNLABELED])
+        batch = make_batch(step=step)
+        names = ("image_l", "image_u", "strong_u")
+        batch = replace(batch, **{name: getattr(batch, name).to(dtype) for name in names})
+        loss = sum(method.losses(batch, step / RECIPE.steps).values())
         optimizer.zero_grad()
         loss.backward()
         method.after_backward((step + 1) / RECIPE.steps)

@@ -137,7 +137,7 @@ def test_classes_that_validation_does_not_show_are_told(tmp_path):
     rows = [{"name": "Base", "runs": [BASE]}, {"name": "Ours", "runs": [OURS]}]
     given = {"title": "T", "source": "s", "columns": ["1/8"], "rows": rows}
     table = fill(from_mapping(Paper, {"tables": {"t": given}}, ""), "t", "tiny", Results(paths))
-    assert "The validation images of `tiny` show no bus: such a class is 0 in" in table.about
+    assert "The validation images of tiny show no bus: such a class is 0 in" in table.about
 
 
 def test_markdown_by_hand():

@@ -33,8 +33,12 @@ GIVEN_BY_OTHERS = ("share_high",)
 """The distance of share_selected and share_consistent, and far below them."""
 PARTS = {"consistent": "consistent", "high": "highly mismatched", "low": "low mismatched"}
 """Of STPG's pixel selection: as the log calls them, and as the paper does."""
-RATES = {"accuracy": "-", "confidence": "--", "share": ":"}
-"""Scalars of the log that are shares, by how their names begin."""
+RATES = {
+    "accuracy": ("accuracy", "-"),
+    "confidence": ("confidence", "--"),
+    "share": ("shares", ":"),
+}
+"""Scalars of the log that are shares, by how their names begin: a title's word, and the line."""
 BOLD, THIN = 1.8, 0.7
 """Widths of the lines of rarer and of more frequent classes."""
 
@@ -116,9 +120,9 @@ def rates(axis: Axes, *, log: pd.DataFrame, window: int, names: list[str]) -> No
         kind, _, owner = name.partition("_")
         step, value = smoothed(log, name, window)
         label = f"{kind}, {said(owner)}" if owner else kind
-        axis.plot(step, 100 * value, RATES[kind], color=line(whose.index(owner)), label=label)
+        axis.plot(step, 100 * value, RATES[kind][1], color=line(whose.index(owner)), label=label)
     logged = {name.split("_")[0] for name in names}
-    words = [{"share": "shares"}.get(kind, kind) for kind in RATES if kind in logged]
+    words = [word for kind, (word, _) in RATES.items() if kind in logged]
     axis.set(title=f"pseudo-labels: {', '.join(words)}", ylabel="percent")
     axis.set_ylim(None, 100)
     legend_under(axis)
