@@ -36,8 +36,8 @@ from pipeline.runtime import Runtime, set_up
 from pipeline.seeding import stream
 from stages.study import known
 
-ROUNDS = 5
-COLUMNS = ("part", "what", "x", "seconds")
+ROUNDS = 9
+COLUMNS = ("part", "what", "x", "seconds", "low", "high")
 AXES = {
     "classes": "classes",
     "size": "pixels of a crop",
@@ -46,14 +46,24 @@ AXES = {
     "runs": "runs of a study",
 }
 """What grows in each part."""
-Line = tuple[str, str, float, float]
+MOST_BY_REPRO = 100
+"""Runs of the largest study that `dvc repro` makes from nothing: 300 take it more than an hour."""
+BY_HAND = """
+import subprocess
+from dvc.repo import Repo
+for stage in Repo().index.stages:
+    subprocess.run(stage.cmd, shell=True, check=True)
+"""
+"""Each stage's command, without DVC."""
+Line = tuple[str, str, float, float, float, float]
+"""Part, what is measured, x, and seconds: median and quartiles, three times the same if once."""
 
 
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(AXES))
-    asked = parser.parse_args().only.split(",")
+    asked = [part for part in parser.parse_args().only.split(",") if part]
     runtime = set_up(load_params(known()["mini"]).train)
     path = ROOT / "benchmarks/growth.csv"
     lines = [line for line in former(path) if line[0] not in asked]
@@ -61,6 +71,7 @@ def main() -> None:
         for line in PARTS[part](runtime):
             print(*line, flush=True)
             lines.append(line)
+    lines.sort(key=lambda line: list(AXES).index(line[0]))
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([COLUMNS, *lines])
     write_text(path, table.getvalue())
@@ -68,11 +79,16 @@ def main() -> None:
     text = [
         "# Growth",
         f"`python -m benchmarks.growth`; {machine()}. Steps, and the bare passes of their networks "
-        "(benchmarks/speed.py): medians, all of a part in turns. Anchors and runs: once each. By "
-        "linear: the last step up in x, seconds' factor by x's; at most 1 is no worse than linear. "
+        f"(benchmarks/speed.py): medians of {ROUNDS}, all of a part in turns, quartiles in "
+        "brackets. Anchors and runs: once each. By linear: the last step up in x, seconds' factor "
+        "by x's; at most 1 is no worse than linear. Last slope: seconds by x of the last step up, "
+        "by that of the one before, which what does not grow cannot hide; none where the last "
+        "step up is less than a tenth of the seconds.",
         "The anchors are compared with each other, so that they grow with the square of the "
-        "classes, once a training.",
-        markdown(("part", "what", "x", "seconds", "by linear"), summary(lines)),
+        "classes, once a training. `dvc repro` reads and writes all of dvc.lock after each stage, "
+        "so that many stages take it the square of their number; `dvc commit` does so once. "
+        f"`dvc repro` from nothing ends at {MOST_BY_REPRO} runs, since more would take hours.",
+        markdown(("part", "what", "x", "seconds", "by linear", "last slope"), summary(lines)),
         "![Growth](growth.png)",
     ]
     write_text(ROOT / "benchmarks/growth.md", "\n\n".join(text) + "\n")
@@ -83,14 +99,14 @@ def former(path: Path) -> list[Line]:
     if not path.exists():
         return []
     rows = csv.DictReader(path.read_text().splitlines())
-    return [(r["part"], r["what"], float(r["x"]), float(r["seconds"])) for r in rows]
+    return [(row["part"], row["what"], *(float(row[name]) for name in COLUMNS[2:])) for row in rows]
 
 
-def curves(lines: list[Line]) -> dict[tuple[str, str], list[tuple[float, float]]]:
+def curves(lines: list[Line]) -> dict[tuple[str, str], list[tuple[float, ...]]]:
     """Points by part and what is measured, x rising."""
     found = defaultdict(list)
-    for part, what, x, value in lines:
-        found[part, what].append((x, value))
+    for part, what, *point in lines:
+        found[part, what].append(tuple(point))
     return {key: sorted(points) for key, points in found.items()}
 
 
@@ -98,38 +114,49 @@ def summary(lines: list[Line]) -> list[list[str]]:
     """Rows of the table."""
     rows = []
     for (part, what), points in curves(lines).items():
-        (x0, y0), (x1, y1) = list(pairwise(points))[-1]
+        slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(points)]
+        (x0, y0, *_), (x1, y1, *_) = points[-2:]
         rows.append(
             [
                 AXES[part],
                 what,
-                " ".join(f"{x:g}" for x, _ in points),
-                " ".join(f"{y:.3g}" for _, y in points),
-                f"{(y1 / y0) / (x1 / x0):.2f}" if x0 else "",
+                ", ".join(f"{x:g}" for x, *_ in points),
+                ", ".join(spread(*seconds) for _, *seconds in points),
+                f"{(y1 / y0) / (x1 / x0):.2f}",
+                f"{slopes[-1] / slopes[-2]:.2f}" if y1 - y0 > 0.1 * y1 else "",
             ]
         )
     return rows
+
+
+def spread(value: float, low: float, high: float) -> str:
+    """The median, and quartiles if there are some."""
+    return f"{value:.3g}" + (f" ({low:.3g} to {high:.3g})" if low < high else "")
 
 
 def draw(lines: list[Line], path: Path) -> None:
     """A panel a part, both axes logarithmic, and what linear growth would be."""
     figure, axes = plt.subplots(2, 3, figsize=(10, 6), layout="constrained")
     for axis, part in zip(axes.flat, AXES, strict=False):
+        ticks: set[float] = set()
         for (name, what), points in curves(lines).items():
             if name != part:
                 continue
-            x, y = zip(*((x, y) for x, y in points if x), strict=True)
-            axis.plot(x, y, "o-", label=what)
+            x, y, low, high = zip(*points, strict=True)
+            line = axis.plot(x, y, "o-", label=what)[0]
+            axis.fill_between(x, low, high, color=line.get_color(), alpha=0.3, linewidth=0)
             axis.plot(x, [y[0] * value / x[0] for value in x], ":", color="0.6", zorder=0)
+            ticks |= set(x)
         if not axis.lines:
             axis.set_axis_off()
             continue
         axis.set(xlabel=AXES[part], ylabel="seconds", xscale="log", yscale="log")
-        axis.set_xticks(x, [f"{value:,.0f}" for value in x], fontsize=8)
+        axis.set_xticks(sorted(ticks), [f"{x:,.0f}" for x in sorted(ticks)], fontsize=8)
         axis.minorticks_off()
         axis.legend(fontsize=8)
     axes.flat[-1].set_axis_off()
-    axes.flat[-1].text(0, 0.8, "dotted: linear growth\nfrom the first point", fontsize=9)
+    note = "dotted: linear growth\nfrom the first point\nbands: quartiles"
+    axes.flat[-1].text(0, 0.8, note, fontsize=9, va="top")
     figure.savefig(path, dpi=130)
 
 
@@ -141,7 +168,8 @@ def steps_of(
         (what, value): function for value in values for what, function in steps(value).items()
     }
     for (what, value), spent in in_turns(functions, ROUNDS, warm=2).items():
-        yield part, what, float(value), statistics.median(spent)
+        low, median, high = statistics.quantiles(spent, n=4)
+        yield part, what, float(value), median, low, high
 
 
 def stpg(
@@ -169,15 +197,15 @@ def part_classes(runtime: Runtime) -> Iterator[Line]:
     for number in values:
         began = time.perf_counter()
         optimize_anchors(number, 256, tau=0.5, generator=stream(0, "anchors"))
-        yield "classes", "anchors, once a training", float(number), time.perf_counter() - began
+        yield once("classes", "anchors, once a training", number, time.perf_counter() - began)
 
 
 def part_size(runtime: Runtime) -> Iterator[Line]:
     """Crops of growing sides."""
-    for name, what, side, value in steps_of(
+    for name, what, side, *seconds in steps_of(
         "size", (64, 96, 128, 192, 256), lambda v: stpg(runtime, side=v, labels=4)
     ):
-        yield name, what, side**2, value
+        yield name, what, side**2, *seconds
 
 
 def part_bank(runtime: Runtime) -> Iterator[Line]:
@@ -191,15 +219,29 @@ def part_labels(runtime: Runtime) -> Iterator[Line]:
 
 
 def part_runs(_: Runtime) -> Iterator[Line]:
-    """`dvc repro` of studies whose stages do nothing, and again with nothing to do."""
+    """What DVC takes for studies whose stages do nothing."""
     for number in (10, 30, 100, 300):
         with tempfile.TemporaryDirectory() as folder:
-            root = empty_project(Path(folder) / "project", number)
-            for what in ("first dvc repro", "dvc repro with nothing to do"):
+            root = empty_project(Path(folder) / "by hand", number)
+            subprocess.run([sys.executable, "-c", BY_HAND], cwd=root, check=True)
+            ways = {
+                "dvc commit after stages by hand": (root, ["commit", "--force"]),
+                "dvc repro with nothing to do": (root, ["repro"]),
+                "dvc repro of one stage": (root, ["repro", "--force", "-s", "evaluate@run_0"]),
+            }
+            if number <= MOST_BY_REPRO:
+                other = empty_project(Path(folder) / "by dvc", number)
+                ways["dvc repro from nothing"] = (other, ["repro"])
+            for what, (place, command) in ways.items():
                 began = time.perf_counter()
-                command = [sys.executable, "-m", "dvc", "repro", "--quiet"]
-                subprocess.run(command, cwd=root, check=True)
-                yield "runs", what, float(number), time.perf_counter() - began
+                dvc = [sys.executable, "-m", "dvc", *command, "--quiet"]
+                subprocess.run(dvc, cwd=place, check=True)
+                yield once("runs", what, number, time.perf_counter() - began)
+
+
+def once(part: str, what: str, x: float, seconds: float) -> Line:
+    """A line of what was measured once."""
+    return part, what, float(x), seconds, seconds, seconds
 
 
 def empty_project(root: Path, number: int) -> Path:

@@ -3,9 +3,9 @@
 `python -m benchmarks.speed [--only PART,...]` writes benchmarks/speed.md. Parts: `step` (STPG's
 step by the bare passes of its networks), `paper` (the same at the paper's size), `bank` (size of
 the memory bank), `pass` (labelled and mixed images in one pass or two), `loader` and `evaluation`
-(of each study whose data are prepared here), `whole` (evaluation at the paper's size). A part that
-is not asked for keeps its former section. Ratios are of medians measured in turns; the machine
-should have nothing else to do.
+(of each study whose data are prepared here), `large` (the loader at the paper's size), `whole`
+(evaluation at the paper's size). A part that is not asked for keeps its former section. Ratios are
+of medians measured in turns; the machine should have nothing else to do.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from benchmarks.timing import in_turns, machine, markdown, ratio, ratios, second
 from pipeline.artifacts import ROOT, Paths, write_text
 from pipeline.batch import Batch
 from pipeline.config import DatasetConfig, Draw, EvaluationConfig, Params, RecipeConfig
-from pipeline.cost import num_classes, random_batch
+from pipeline.cost import DEVICES, cost_of, num_classes, random_batch
 from pipeline.data.base import Prepared
 from pipeline.data.mini import draw
 from pipeline.data.prepare import prepare
 from pipeline.data.sources import source_of
-from pipeline.data.splits import read_split
+from pipeline.data.splits import Split, read_split
 from pipeline.evaluate import evaluate, image_of, predict
 from pipeline.loader import StepDataset, batches
 from pipeline.methods.base import MethodBase, build, resolve, setting_of
@@ -49,8 +49,10 @@ WHOLE = 0.4
 """Share of training at which a step of STPG has every part: prototypes still move, and all else
 has begun."""
 BANKS = (64, 256, 512, 2048)
-MANY = 60
-"""Batches."""
+MANY, SOME = 60, 24
+"""Batches, of small images and of large ones."""
+CARDS = ("a40", "a100")
+"""GPUs whose plans the loader is held against."""
 IMAGES = 100
 """Of an evaluation, at most."""
 SHOWN = {"voc": (375, 4), "cityscapes": (1024, 1)}
@@ -167,9 +169,9 @@ def part_step(runtime: Runtime) -> str:
         for key, recipe in params.recipes.items():
             rows.append(step_by_bare(name, params, key, recipe, runtime, ROUNDS))
     return (
-        "A step of STPG with all its terms, moving prototypes, assignment of anchors, a full bank, "
-        "optimiser and teachers included, by the forward and backward passes of its networks on "
-        "tensors of the same size.\n\n" + markdown(COLUMNS, rows)
+        "A step of STPG with all its terms, moving prototypes, assignment of anchors, a bank that "
+        "fills, optimiser and teachers included, by the forward and backward passes of its "
+        "networks on tensors of the same size.\n\n" + markdown(COLUMNS, rows)
     )
 
 
@@ -177,8 +179,7 @@ def part_paper(runtime: Runtime) -> str:
     """Of the paper's VOC recipe, with few images."""
     params = study("paper")
     recipe = params.recipes["blender"]
-    network = replace(recipe.network, weights="none", trunk="resnet50")
-    recipe = replace(recipe, batch=2, network=network)
+    recipe = replace(replace_trunk(recipe), batch=2)
     row = step_by_bare("paper", params, "blender", recipe, runtime, 5)
     return (
         "The same at the paper's crop, with fewer images, so that it ends: both sides grow with "
@@ -272,6 +273,59 @@ def part_loader(runtime: Runtime) -> str:
     )
 
 
+def part_large(runtime: Runtime) -> str:
+    """Images that two workers make in a second of scenes in the size of the paper's images."""
+    params, rows = study("paper"), []
+    for name, (size, _) in SHOWN.items():
+        key, run = next(
+            (key, run)
+            for key, run in params.runs.items()
+            if (run.dataset, run.method) == (name, "stpg")
+        )
+        recipe = params.recipes[run.recipe]
+        with drawn(name, Draw(size=size, fine=24, coarse=0, val=1)) as data:
+            ids = [item.id for item in data.train]
+            split = Split(name, "drawn", run.split, 8, 0, tuple(ids[:8]), tuple(ids[8:]))
+            config = resolve("stpg", params.methods["stpg"], key="methods.stpg")
+            method = build("stpg", config, setting_of(replace_trunk(recipe), 21, 0, 0))
+            dataset = StepDataset(data, split, method.views, replace(recipe, steps=100_000), 0)
+            dataset.read = dataset.read_pair  # as a data set too large to be kept
+            loop = batches(dataset, start=0, workers=2)
+            load = in_turns({"load": lambda loop=loop: next(loop)}, SOME, warm=4)["load"]
+            item = data.train[0]
+        loaded = 2 * recipe.batch / mean(load)
+        taken = [cost_of(key, params, runtime, DEVICES[device]).seconds for device in CARDS]
+        planned = [2 * recipe.batch / seconds for seconds in taken]
+        title = f"{run.recipe}: {item.height} x {item.width}, crops of {recipe.crop[0]}"
+        rows.append([title, f"{loaded:.1f}", *(f"{x:.0f} ({loaded / x:.2f})" for x in planned)])
+    return (
+        "Drawn scenes in the size of the paper's images, decoded anew each time: images a second "
+        "that two workers load and augment, and those that a step of STPG takes on a GPU by the "
+        "plan (`stages.plan`, not measured), in brackets the ratio. More workers load as many "
+        "times more, as long as there are processors for them.\n\n"
+        + markdown(("recipe", "loaded (1/s)", *CARDS), rows)
+    )
+
+
+def replace_trunk(recipe: RecipeConfig) -> RecipeConfig:
+    """The recipe without pretrained weights, with the smaller trunk."""
+    return replace(recipe, network=replace(recipe.network, weights="none", trunk="resnet50"))
+
+
+@contextmanager
+def drawn(name: str, how: Draw) -> Iterator[Prepared]:
+    """Scenes in the format of a data set of `paper`, prepared."""
+    params = study("paper")
+    plain = params.datasets[name]
+    source, config = source_of(plain), DatasetConfig(plain.source, draw=how)
+    with tempfile.TemporaryDirectory() as folder:
+        raw, prepared = Path(folder) / "raw", Path(folder) / name
+        draw(config.source, raw, how)
+        prepare(name, source, raw, prepared, config)
+        # The paper's number of classes: drawn scenes have some of them alone.
+        yield replace(Prepared.open(prepared), classes=source.class_table(plain, raw))
+
+
 def part_evaluation(runtime: Runtime) -> str:
     """An evaluation by bare passes on its images."""
     rows = []
@@ -296,16 +350,8 @@ def part_whole(runtime: Runtime) -> str:
     params, rows = study("paper"), []
     for name, (size, number) in SHOWN.items():
         run = next(run for run in params.runs.values() if run.dataset == name)
-        network = replace(params.recipes[run.recipe].network, weights="none", trunk="resnet50")
-        recipe = replace(params.recipes[run.recipe], network=network)
-        source, plain = source_of(params.datasets[name]), params.datasets[name]
-        config = DatasetConfig(plain.source, draw=Draw(size=size, fine=1, coarse=0, val=number))
-        with tempfile.TemporaryDirectory() as folder:
-            raw, prepared = Path(folder) / "raw", Path(folder) / name
-            draw(config.source, raw, config.draw)
-            prepare(name, source, raw, prepared, config)
-            # The paper's number of classes: drawn scenes have some of them alone.
-            data = replace(Prepared.open(prepared), classes=source.class_table(plain, raw))
+        recipe = replace_trunk(params.recipes[run.recipe])
+        with drawn(name, Draw(size=size, fine=1, coarse=0, val=number)) as data:
             item, way = data.val[0], params.evaluation[name]
             how = f"windows of {way.window}" if way.mode == "sliding" else "whole"
             title = f"{name}: {number} of {item.height} x {item.width}, {how}"
@@ -361,6 +407,7 @@ PARTS: dict[str, tuple[str, Callable[[Runtime], str]]] = {
     "bank": ("Size of the memory bank", part_bank),
     "pass": ("One pass or two", part_pass),
     "loader": ("The loader", part_loader),
+    "large": ("The loader, at the paper's size", part_large),
     "evaluation": ("Evaluation", part_evaluation),
     "whole": ("Evaluation, at the paper's size", part_whole),
 }

@@ -263,7 +263,7 @@ class RuntimeConfig:
     checkpoint_every: int = 100
     """Steps between two resume states."""
     processes: int = 1
-    """That train together on one machine, each on a GPU of its own if there are any."""
+    """The most that train together on one machine, each on a GPU of its own if there are any."""
     activation_checkpointing: bool = False
     """Keep the ends of a network's blocks for the backward pass, and compute the rest again."""
 

@@ -93,12 +93,19 @@ def train(job: Job, runtime: Runtime) -> None:
     processes.wait_for_all()
 
 
+def most_that_share(number: int, recipe: RecipeConfig) -> int:
+    """How many processes, `number` at most, share out the labelled images that pass at once."""
+    passed = recipe.batch // recipe.accumulate
+    return max(count for count in range(1, number + 1) if passed % count == 0)
+
+
 def check_divides(number: int, recipe: RecipeConfig) -> None:
-    """Raises ConfigError unless so many processes can share out what passes at once."""
-    if (passed := recipe.batch // recipe.accumulate) % number:
+    """Raises ConfigError unless so many processes share out what passes at once."""
+    if (most := most_that_share(number, recipe)) < number:
         raise ConfigError(
-            f"runtime.processes: {number}; expected a divisor of {passed}, the labelled images "
-            f"that pass at once (batch {recipe.batch}, accumulate {recipe.accumulate}): change one"
+            f"torchrun: {number} processes; expected a divisor of "
+            f"{recipe.batch // recipe.accumulate}, the labelled images that pass at once (batch "
+            f"{recipe.batch}, accumulate {recipe.accumulate}): start {most}, or change the recipe"
         )
 
 

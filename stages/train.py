@@ -12,18 +12,21 @@ from pipeline.forecast import forecast
 from pipeline.jobs import check_methods, job_of
 from pipeline.params import entry, load_params
 from pipeline.runtime import set_up
-from pipeline.trainer import Interrupted, check_divides, train
+from pipeline.trainer import Interrupted, most_that_share, train
 
 
 def main(key: str) -> None:
     """Trains what is not yet trained, then writes runs/<study>/<key>."""
     params = load_params()
-    if params.runtime.processes > 1 and not processes.started_by_torchrun():
-        run = entry(params, "runs", key)
-        check_divides(params.runtime.processes, params.recipes[run.recipe])
-        start_all(key, params.runtime.processes)
-        return
-    paths, seeds = Paths(params.study), entry(params, "runs", key).seeds
+    run, asked = entry(params, "runs", key), params.runtime.processes
+    if not processes.started_by_torchrun():
+        number = most_that_share(asked, params.recipes[run.recipe])
+        if number < asked:
+            print(f"{key}: in {number} of {asked} processes: its labelled images divide by no more")
+        if number > 1:
+            start_all(key, number)
+            return
+    paths, seeds = Paths(params.study), run.seeds
     check_methods(params)
     runtime = set_up(params.train)
     folders, first = {}, processes.rank() == 0

@@ -1,0 +1,130 @@
+"""Where a training step waits for a GPU: operations whose result's size or value the host needs.
+
+Seen without one, by the operations that losses and what follows an update dispatch. Seen with one
+alone, by torch's own check: copies between devices.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pipeline.artifacts import ROOT
+from tests.methods.test_contract import make, make_batch, run_steps
+
+READ = {"_local_scalar_dense", "is_nonzero", "equal"}
+SIZED = {
+    "nonzero", "masked_select", "bincount", "histc", "_unique2", "unique_dim", "unique_consecutive",
+    "repeat_interleave",
+}  # fmt: skip
+INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
+"""Wait where an index is a mask."""
+PROGRESS = 0.4
+"""Every part of STPG's step is at work, the assignment of anchors too."""
+KNOWN = {
+    "supervised": set(),
+    "mean_teacher": set(),
+    "fixmatch": set(),
+    "stpg": {
+        ("pipeline/losses/mismatch.py", "confusion_matrix", "bincount"),
+        ("pipeline/cells.py", "<genexpr>", "index"),
+        ("pipeline/dual_contrast.py", "losses", "bincount"),
+        ("pipeline/dual_contrast.py", "losses", "index"),
+        ("pipeline/dual_contrast.py", "observe", "index"),
+        ("pipeline/losses/contrast.py", "top_per_class", "index"),
+        ("pipeline/memory.py", "push", "bincount"),
+        ("pipeline/memory.py", "push", "index"),
+    },
+}
+"""Files, functions, operations: what docs/decisions/0007-memory-and-speed.md speaks of."""
+COPYING = {
+    ("pipeline/augment/cutmix.py", "__init__"),
+    ("pipeline/losses/contrast.py", "sample_per_class"),
+    ("pipeline/losses/anchors.py", "assign_anchors"),
+}
+"""Files and functions: what is drawn or computed on the CPU."""
+
+
+class Watch(TorchDispatchMode):
+    """Keeps each operation that waits, with the file and function of the pipeline it comes from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.split("::")[1]
+        masked = name in INDEXED and any(x is not None and x.dtype == torch.bool for x in args[1])
+        if name in READ | SIZED or masked:
+            self.places.add((*place(), name))
+        return func(*args, **(kwargs or {}))
+
+
+def place():
+    """The innermost file of the pipeline, and its function."""
+    frame = sys._getframe()
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(ROOT / "pipeline"):
+            return str(path.relative_to(ROOT)), frame.f_code.co_name
+        frame = frame.f_back
+    return "outside", ""
+
+
+def watched(method):
+    """Where the losses of a step, and what follows it, wait; after some that made it ready."""
+    run_steps(method, 4)
+    method.measuring = False  # what is only logged may wait
+    batch = make_batch(step=4)
+    with Watch() as watch:
+        loss = sum(method.losses(batch, PROGRESS).values())
+    loss.backward()
+    with watch:
+        method.after_backward(PROGRESS)
+        method.after_update(PROGRESS)
+    return watch.places
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_losses_wait_where_they_are_known_to_and_nowhere_else(name):
+    assert watched(make(name)) == KNOWN[name]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", KNOWN)
+def test_on_a_gpu_torch_sees_no_other_places(name, monkeypatch):
+    method = make(name).cuda()
+    method.measuring = False
+    batch = make_batch().to(torch.device("cuda"), torch.channels_last)
+    sum(method.losses(batch, PROGRESS).values()).backward()  # what is kept is there from now on
+    method.after_backward(PROGRESS)
+    places = set()
+    monkeypatch.setattr(warnings, "showwarning", lambda *told: places.add(place()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            loss = sum(method.losses(batch, PROGRESS).values())
+            method.after_backward(PROGRESS)
+            method.after_update(PROGRESS)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
+    assert places <= COPYING | {known[:2] for known in KNOWN[name]}
+
+
+def test_each_kind_of_waiting_is_seen():
+    value = torch.arange(4)
+    with Watch() as watch:
+        value[value > 1]
+    assert watch.places
+    for wait in (lambda: value.sum().item(), lambda: bool(value.any()), lambda: value.bincount()):
+        with Watch() as watch:
+            wait()
+        assert watch.places
+    with Watch() as watch:
+        value[value.argsort()] + value.sum()
+    assert not watch.places
