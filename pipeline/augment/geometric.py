@@ -61,7 +61,9 @@ def place(
     columns = slice(placement.left, placement.left + crop[1])
     cut, cut_mask = image_HWC[rows, columns], mask_HW[rows, columns]
     h, w = cut_mask.shape
-    image = np.full((*crop, 3), FILL, np.uint8)
+    image = np.empty((*crop, 3), np.uint8)
+    for channel, value in enumerate(FILL):  # many times faster than the three at once
+        image[h:, :, channel] = image[:h, w:, channel] = value
     mask = np.full(crop, IGNORE_INDEX, np.uint8)
     valid = np.zeros(crop, bool)
     image[:h, :w], mask[:h, :w], valid[:h, :w] = cut, cut_mask, True
