@@ -25,6 +25,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import yaml
+from matplotlib.ticker import LogLocator
 
 from benchmarks.speed import WHOLE, bare, stpg_of
 from benchmarks.steps import stepper_of
@@ -153,7 +154,12 @@ def draw(lines: list[Line], path: Path) -> None:
         axis.set(xlabel=AXES[part], ylabel="seconds", xscale="log", yscale="log")
         axis.set_xticks(sorted(ticks), [f"{x:,.0f}" for x in sorted(ticks)], fontsize=8)
         axis.minorticks_off()
-        axis.legend(fontsize=8)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.tick_params(axis="y", labelsize=8)
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, high * (high / low) ** 0.5)  # room for the legend
+        axis.legend(fontsize=8, loc="upper left")
     axes.flat[-1].set_axis_off()
     note = "dotted: linear growth\nfrom the first point\nbands: quartiles"
     axes.flat[-1].text(0, 0.8, note, fontsize=9, va="top")
