@@ -5,8 +5,6 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from pipeline.data.base import IGNORE_INDEX
-
 
 def at_cells(value_NHW: Tensor, size: torch.Size, *, align_corners: bool) -> Tensor:
     """The values of those pixels that lie where feature cells do: [N, *size].
@@ -44,12 +42,11 @@ def cell_positions(
 def cells_of(
     feature_NDHW: Tensor, label_NHW: Tensor, *of_cells_NHW: Tensor, align_corners: bool
 ) -> tuple[Tensor, ...]:
-    """The cells that have a label: their features [P, D], labels [P] and what else they have [P].
+    """All cells: their features [P, D], labels [P] and what else they have [P].
 
     Args:
       label_NHW: of the images' pixels; 255 for one that does not count.
     """
     label_NHW = at_cells(label_NHW, feature_NDHW.shape[-2:], align_corners=align_corners)
-    counted_NHW = label_NHW != IGNORE_INDEX
     values = (feature_NDHW.movedim(1, -1), label_NHW, *of_cells_NHW)
-    return tuple(value[counted_NHW] for value in values)
+    return tuple(value.flatten(0, 2) for value in values)

@@ -19,10 +19,17 @@ from pipeline.losses.anchors import (
     unit,
     update_prototypes,
 )
-from pipeline.losses.contrast import Reduction, anchor_contrast, sample_per_class, similarity
+from pipeline.losses.contrast import (
+    Reduction,
+    anchor_contrast,
+    counted_or_0,
+    sample_per_class,
+    similarity,
+)
 from pipeline.memory import FeatureBank, closest_to_anchor
 from pipeline.precision import wide
 from pipeline.typed import ConfigError, at_least, within
+from pipeline.waiting import counts, keep
 
 
 @dataclass(frozen=True)
@@ -122,11 +129,13 @@ class DualContrast(nn.Module):
         """Moves the prototypes, reassigns the anchors and fills the bank.
 
         Args:
-          feature_PD: Gen-Teacher's projections of labelled pixels.
-          label_P: their true classes.
+          feature_PD: Gen-Teacher's projections of the labelled images' pixels.
+          label_P: their true classes, or 255.
           prob_P: the teacher's probability of the true class.
           progress: share of training done.
         """
+        counted_P = label_P != IGNORE_INDEX
+        label_P, feature_PD, prob_P = keep(counted_P, label_P, feature_PD, prob_P)
         if progress < self.config.bank_from or not len(label_P):
             return
         if progress < self.config.assign_until:
@@ -142,10 +151,12 @@ class DualContrast(nn.Module):
             self.prototype_CD.copy_(prototype_CD)
             self.seen_C.copy_(seen_C)
             self.assignment_C.copy_(assign_anchors(self.anchor_CD, prototype_CD, seen_C))
-        confident = prob_P > self.config.phi
-        feature_PD, label_P = feature_PD[confident], label_P[confident]
-        chosen = closest_to_anchor(feature_PD, label_P, self.class_anchor_CD, k=self.config.top_k)
-        self.bank.push(unit(feature_PD[chosen]), label_P[chosen])
+        confident_P = (prob_P > self.config.phi) & (label_P != IGNORE_INDEX)
+        label_P, feature_PD = keep(confident_P, label_P, feature_PD)
+        index_K, label_K = closest_to_anchor(
+            feature_PD, label_P, self.class_anchor_CD, k=self.config.top_k
+        )
+        self.bank.push(unit(feature_PD[index_K]), label_K)
         self.centre_CD.copy_(self.bank.mean_CD)
 
     def losses(
@@ -155,16 +166,16 @@ class DualContrast(nn.Module):
 
         A class gives at most `max_pixels_per_class` pixels, drawn by `generator`.
         """
-        common_C = torch.bincount(label_P, minlength=self.num_classes) >= self.config.min_pixels
-        common_P = common_C[label_P]
-        feature_PD, label_P = feature_PD[common_P], label_P[common_P]
-        index = sample_per_class(
+        common_C = counts(label_P, self.num_classes) >= self.config.min_pixels
+        common_P = common_C[counted_or_0(label_P)] & (label_P != IGNORE_INDEX)
+        label_P, feature_PD = keep(common_P, label_P, feature_PD)
+        index_P, label_P = sample_per_class(
             label_P,
             max_per_class=self.config.max_pixels_per_class,
             num_classes=self.num_classes,
             generator=generator,
         )
-        feature_PD, label_P = feature_PD[index], label_P[index]
+        feature_PD = feature_PD[index_P]
         terms = {}
         if self.config.loss in ("anchor", "both"):
             terms["anchor"] = anchor_contrast(

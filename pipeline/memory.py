@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.base import IGNORE_INDEX
 from pipeline.losses.anchors import unit
-from pipeline.losses.contrast import group_by_class, top_per_class
+from pipeline.losses.contrast import counted_or_0, group_by_class, top_per_class
+from pipeline.waiting import counts, keep
 
 
 class FeatureBank(nn.Module):
@@ -39,33 +41,47 @@ class FeatureBank(nn.Module):
         """Appends each feature to its class's queue, in the order given, and drops the oldest.
 
         Args:
-          label_P: int64, 0..C-1.
+          label_P: int64, 0..C-1; 255 for a feature that does not enter.
         """
         num_classes, capacity, _ = self.bank_CQD.shape
         if capacity == 0:
             return
-        count_C = torch.bincount(label_P, minlength=num_classes)
+        count_C = counts(label_P, num_classes)
         order_P, rank_P = group_by_class(label_P)
+        label_P = label_P[order_P]
         # Of more than Q features of one class only the newest enter: no slot is written twice.
-        entering_P = rank_P >= count_C[label_P[order_P]] - capacity
-        order_P, rank_P = order_P[entering_P], rank_P[entering_P]
-        class_P = label_P[order_P]
+        newest_P = rank_P >= count_C[counted_or_0(label_P)] - capacity
+        entering_P = newest_P & (label_P != IGNORE_INDEX)
+        label_P, order_P, rank_P = keep(entering_P, label_P, order_P, rank_P)
+        class_P, entering_P = counted_or_0(label_P), label_P != IGNORE_INDEX
         slot_P = (self.pushed_C[class_P] + rank_P) % capacity
-        self.bank_CQD[class_P, slot_P] = feature_PD[order_P].to(self.bank_CQD)
+        place_P = class_P * capacity + slot_P
+        feature_PD = feature_PD[order_P].to(self.bank_CQD)
+        # What does not enter writes what the first does that enters, or what is there already.
+        bank_SD = self.bank_CQD.view(-1, self.bank_CQD.shape[-1])
+        first_1 = (~entering_P).byte().argsort(stable=True)[:1]
+        there_1D = bank_SD[place_P[first_1]]
+        same_1D = torch.where(entering_P[first_1][:, None], feature_PD[first_1], there_1D)
+        bank_SD[place_P.where(entering_P, place_P[first_1])] = torch.where(
+            entering_P[:, None], feature_PD, same_1D
+        )
         self.pushed_C += count_C
 
 
 @torch.no_grad()
-def closest_to_anchor(feature_PD: Tensor, label_P: Tensor, anchor_CD: Tensor, *, k: int) -> Tensor:
-    """Indices of the k features of each class with the highest cosine to the class's anchor.
+def closest_to_anchor(
+    feature_PD: Tensor, label_P: Tensor, anchor_CD: Tensor, *, k: int
+) -> tuple[Tensor, Tensor]:
+    """The k features of each class with the highest cosine to the class's anchor.
 
     Args:
-      label_P: int64, 0..C-1.
+      label_P: int64, 0..C-1; 255 for a feature that is never taken.
       anchor_CD: unit vectors in the order of the classes.
 
     Returns:
-      int64, at most k * C long: class by class, the closest last, so that it is the newest of a
-      queue.
+      indices and labels as of `top_per_class`: class by class, the closest last, so that it is the
+      newest of a queue.
     """
-    cosine_P = (unit(feature_PD) * anchor_CD[label_P]).sum(dim=1)
-    return top_per_class(cosine_P, label_P, k=k, num_classes=len(anchor_CD)).flip(0)
+    cosine_P = (unit(feature_PD) * anchor_CD[counted_or_0(label_P)]).sum(dim=1)
+    index_K, label_K = top_per_class(cosine_P, label_P, k=k, num_classes=len(anchor_CD))
+    return index_K.flip(0), label_K.flip(0)

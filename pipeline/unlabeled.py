@@ -79,7 +79,7 @@ def look(network: nn.Module, image_NCHW: Tensor, mixed: CutMix) -> Tensor:
 def accuracy(label_NHW: Tensor, truth_NHW: Tensor, among_NHW: Tensor) -> Tensor:
     """Share of right labels among the pixels whose truth is known; nan if there are none."""
     known_NHW = among_NHW & (truth_NHW != IGNORE_INDEX)
-    return (label_NHW == truth_NHW)[known_NHW].float().mean()
+    return (known_NHW & (label_NHW == truth_NHW)).sum() / known_NHW.sum()
 
 
 def measured(

@@ -86,7 +86,7 @@ def test_the_closest_to_its_anchor_worked_by_hand(k, want):
     anchor = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
     # cosines with anchor 0: -1, 0.6, 0.8 (length does not count); class 1 has one, class 2 none
     feature = torch.tensor([[-9.0, 0.0], [3.0, 4.0], [0.8, -0.6], [1.0, 0.0]])
-    index = closest_to_anchor(feature, torch.tensor([0, 0, 0, 1]), anchor, k=k)
+    index, _ = closest_to_anchor(feature, torch.tensor([0, 0, 0, 1]), anchor, k=k)
     assert index.tolist() == want
 
 
@@ -94,7 +94,7 @@ def test_a_bank_smaller_than_k_keeps_the_closest():
     anchor = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
     feature = torch.tensor([[0.8, 0.6], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
     label = torch.zeros(4, dtype=torch.int64)
-    chosen = closest_to_anchor(feature, label, anchor, k=4)
+    chosen, _ = closest_to_anchor(feature, label, anchor, k=4)
     bank = FeatureBank(C, 2, D)
     bank.push(feature[chosen], label[chosen])
     assert {tuple(row) for row in bank.bank_CQD[0].tolist()} == {

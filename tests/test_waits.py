@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline import waiting
 from pipeline.artifacts import ROOT
 from tests.methods.test_contract import make, make_batch, run_steps
 
@@ -29,23 +30,13 @@ KNOWN = {
     "mean_teacher": set(),
     "fixmatch": set(),
     "stpg": {
-        ("pipeline/losses/mismatch.py", "confusion_matrix", "bincount"),
-        ("pipeline/cells.py", "<genexpr>", "index"),
-        ("pipeline/dual_contrast.py", "losses", "bincount"),
-        ("pipeline/dual_contrast.py", "losses", "index"),
-        ("pipeline/dual_contrast.py", "observe", "index"),
-        ("pipeline/losses/contrast.py", "top_per_class", "index"),
-        ("pipeline/memory.py", "push", "bincount"),
-        ("pipeline/memory.py", "push", "index"),
+        ("pipeline/waiting.py", "counts", "bincount"),
+        ("pipeline/waiting.py", "<genexpr>", "index"),
     },
 }
-"""Files, functions, operations: what docs/decisions/0007-memory-and-speed.md speaks of."""
-COPYING = {
-    ("pipeline/augment/cutmix.py", "__init__"),
-    ("pipeline/losses/contrast.py", "sample_per_class"),
-    ("pipeline/losses/anchors.py", "assign_anchors"),
-}
-"""Files and functions: what is drawn or computed on the CPU."""
+"""On a CPU, where nobody waits: files, functions, operations."""
+COPYING = {("pipeline/losses/anchors.py", "assign_anchors")}
+"""Files and functions: what is computed on the CPU."""
 
 
 class Watch(TorchDispatchMode):
@@ -89,8 +80,35 @@ def watched(method):
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_losses_wait_where_they_are_known_to_and_nowhere_else(name):
+def test_on_a_cpu_losses_choose_where_they_are_known_to_and_nowhere_else(name):
     assert watched(make(name)) == KNOWN[name]
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """What would wait for a GPU is done as there."""
+    monkeypatch.setattr(waiting, "waits", lambda device: True)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_as_on_a_gpu_no_loss_waits(name, as_on_a_gpu):
+    assert watched(make(name)) == set()
+
+
+@pytest.mark.parametrize("change", [{}, {"contrast": {"phi": 0.2, "bank_size": 3, "top_k": 5}}])
+def test_as_on_a_gpu_the_losses_are_the_same(change, monkeypatch):
+    """But for rounding; the same pixels are drawn, and the same features enter the bank."""
+    found = []
+    for waits in (False, True):
+        monkeypatch.setattr(waiting, "waits", lambda device, waits=waits: waits)
+        method = make("stpg", **change).double()
+        losses, _ = run_steps(method, 7, dtype=torch.float64)
+        found.append((losses, method.state_dict()))
+    (losses, state), (others, other) = found
+    assert others == pytest.approx(losses, rel=1e-9)
+    assert state["contrast.bank.pushed_C"].sum() > 20
+    for key, value in state.items():
+        torch.testing.assert_close(other[key], value, rtol=1e-6, atol=1e-9, msg=key)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -113,7 +131,7 @@ def test_on_a_gpu_torch_sees_no_other_places(name, monkeypatch):
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert loss.isfinite()
-    assert places <= COPYING | {known[:2] for known in KNOWN[name]}
+    assert places <= COPYING
 
 
 def test_each_kind_of_waiting_is_seen():

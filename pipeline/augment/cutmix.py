@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.typed import ConfigError, at_least, within
+from pipeline.waiting import sent
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class CutMix:
         if config.prob < 1:
             mixed_N = torch.rand(num, generator=generator) < config.prob
             box_NHW &= mixed_N[:, None, None]
-        self.box_NHW = box_NHW.to(device)
+        self.box_NHW = sent(box_NHW, device)
         self.drawn_partners = config.partner == "drawn"
 
     def __call__(self, value: Tensor) -> Tensor:

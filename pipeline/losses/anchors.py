@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pipeline.precision import wide
 from pipeline.typed import InputError
+from pipeline.waiting import counts
 
 
 def unit(feature_PD: Tensor) -> Tensor:
@@ -18,13 +19,15 @@ def class_mean(value_PD: Tensor, label_P: Tensor, *, num_classes: int) -> tuple[
     """Mean of the rows of each class.
 
     Args:
-      label_P: int64, 0..C-1.
+      label_P: int64; a row of another label than 0..C-1 does not count.
 
     Returns:
       means [C, D], 0 for a class without a row; bool [C], True for a class with one.
     """
-    total_CD = value_PD.new_zeros(num_classes, value_PD.shape[1]).index_add(0, label_P, value_PD)
-    count_C = label_P.new_zeros(num_classes).index_add(0, label_P, torch.ones_like(label_P))
+    place_P = label_P.where((label_P >= 0) & (label_P < num_classes), num_classes)
+    total_CD = value_PD.new_zeros(num_classes + 1, value_PD.shape[1])
+    total_CD = total_CD.index_add(0, place_P, value_PD)[:num_classes]
+    count_C = counts(label_P, num_classes)
     return total_CD / count_C.clamp(min=1)[:, None], count_C > 0
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline.waiting import counts
+
 SELECTIONS = {
     "all": ("consistent_NHW", "high_NHW", "low_NHW"),
     "consistent": ("consistent_NHW",),
@@ -35,8 +37,7 @@ def confusion_matrix(
     """M of Figure 5: int64 [C, C] counts, student class by teacher class."""
     outside = num_classes * num_classes
     cell_NHW = torch.where(valid_NHW, student_NHW * num_classes + teacher_NHW, outside)
-    count = torch.bincount(cell_NHW.flatten(), minlength=outside)
-    return count[:outside].unflatten(0, (num_classes, num_classes))
+    return counts(cell_NHW, outside).unflatten(0, (num_classes, num_classes))
 
 
 def class_mismatch_score(confusion_CC: Tensor, *, diagonal_prior: int = 0) -> Tensor:

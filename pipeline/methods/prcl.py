@@ -165,9 +165,13 @@ class Method(Consistency):
         mean = torch.cat([self.mean_head(each.fused) for each in both])
         variance = self.variance_head(torch.cat([each.fused for each in both]))
         prob = probabilities(torch.cat([each.coarse for each in both]))
-        (mean_PD, label_P), (variance_PD, _), (prob_PC, _) = (
+        cells = [
             cells_of(each, label_NHW, align_corners=self.align_corners)
             for each in (mean.float(), variance, prob)
+        ]
+        counted_P = cells[0][1] != IGNORE_INDEX
+        (mean_PD, label_P), (variance_PD, _), (prob_PC, _) = (
+            (each_PD[counted_P], label_P[counted_P]) for each_PD, label_P in cells
         )
         hard_P = prob_PC.gather(1, label_P[:, None]).squeeze(1) < config.strong_threshold
         self.diagnostics["share_hard"] = hard_P.float().mean()
