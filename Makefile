@@ -21,7 +21,7 @@ smoke: setup ## the smoke study: every stage, a few steps; then the former study
 	study=$$(python -m stages.study name); python -m stages.study use smoke; \
 	trap 'python -m stages.study use $$study' EXIT; dvc repro && python -m pipeline.check
 
-test: setup ## the tests that take five minutes
+test: setup ## the tests that take five to ten minutes
 	OMP_NUM_THREADS=1 python -m pytest -n auto
 
 test-slow: setup ## whole DVC runs and the paper's networks

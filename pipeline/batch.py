@@ -96,7 +96,9 @@ class Batch:
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> "Batch":
         """The same batch on `device`, images laid out in `memory_format`."""
-        moved = self.moved(lambda value: value.to(device, non_blocking=True))
+        # From pinned memory; another device might read what is freed by then.
+        pinned = device.type == "cuda"
+        moved = self.moved(lambda value: value.to(device, non_blocking=pinned))
         return moved.laid_out(memory_format)
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> "Batch":

@@ -1,7 +1,8 @@
 """Rows that count, without waiting for a GPU.
 
-To choose rows by a mask is to wait: the host has to know how many there are. On a CPU nobody waits,
-and fewer rows are less work; elsewhere rows that do not count stay, and have the label 255.
+To choose rows by a mask is to wait: the host has to know how many there are. With CUDA rows that do
+not count stay, and have the label 255. On a CPU nobody waits, and fewer rows are less work: there,
+and on other devices, they are dropped.
 """
 
 import torch
@@ -27,8 +28,8 @@ def keep(
       most: how many can count, at most.
 
     Returns:
-      labels [P] and values [P, ...], in order. On a CPU of what counts; elsewhere of all, or of as
-      many as can count, and 255 is the label of the others.
+      labels [P] and values [P, ...], in order. With CUDA of all, and 255 is the label of what does
+      not count; where that is more than `most`, of so many, what counts first. Else of what counts.
     """
     if not waits(label.device):
         return tuple(value[counted] for value in (label, *values))
@@ -52,5 +53,5 @@ def counts(value: Tensor, number: int) -> Tensor:
 def sent(value: Tensor, device: torch.device | str) -> Tensor:
     """What was made on the CPU, on a device."""
     if torch.device(device).type == "cuda" and value.device.type == "cpu":
-        value = value.pin_memory()
-    return value.to(device, non_blocking=True)
+        return value.pin_memory().to(device, non_blocking=True)
+    return value.to(device)

@@ -6,6 +6,7 @@ alone, by torch's own check: copies between devices.
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import waiting
 from pipeline.artifacts import ROOT
+from pipeline.data.base import IGNORE_INDEX
+from tests.methods import test_contract
 from tests.methods.test_contract import make, make_batch, run_steps
 
 READ = {"_local_scalar_dense", "is_nonzero", "equal"}
@@ -95,13 +98,32 @@ def test_as_on_a_gpu_no_loss_waits(name, as_on_a_gpu):
     assert watched(make(name)) == set()
 
 
-@pytest.mark.parametrize("change", [{}, {"contrast": {"phi": 0.2, "bank_size": 3, "top_k": 5}}])
+def padded(step, rows=12):
+    """A batch with rows of pixels that do not count."""
+    batch = make_batch(step=step)
+    label_l, valid_u = batch.label_l.clone(), batch.valid_u.clone()
+    label_l[:, :rows] = IGNORE_INDEX
+    valid_u[:, :12] = False
+    return replace(batch, label_l=label_l, valid_u=valid_u)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"phi": 0.2, "bank_size": 3, "top_k": 5},
+        {"max_pixels_per_class": 3, "min_pixels": 5},
+        {"reduction": "pixel"},
+        {"reduction": "every_class", "pixels": ["labeled", "unlabeled"]},
+    ],
+)
 def test_as_on_a_gpu_the_losses_are_the_same(change, monkeypatch):
     """But for rounding; the same pixels are drawn, and the same features enter the bank."""
+    monkeypatch.setattr(test_contract, "make_batch", padded)
     found = []
     for waits in (False, True):
         monkeypatch.setattr(waiting, "waits", lambda device, waits=waits: waits)
-        method = make("stpg", **change).double()
+        method = make("stpg", contrast=change).double()
         losses, _ = run_steps(method, 7, dtype=torch.float64)
         found.append((losses, method.state_dict()))
     (losses, state), (others, other) = found
@@ -109,6 +131,17 @@ def test_as_on_a_gpu_the_losses_are_the_same(change, monkeypatch):
     assert state["contrast.bank.pushed_C"].sum() > 20
     for key, value in state.items():
         torch.testing.assert_close(other[key], value, rtol=1e-6, atol=1e-9, msg=key)
+
+
+def test_as_on_a_gpu_a_batch_without_labels_has_gradients(as_on_a_gpu):
+    method = make("stpg")
+    run_steps(method, 4)
+    before = method.contrast.bank.bank_CQD.clone()
+    method.zero_grad()
+    sum(method.losses(padded(4, rows=32), PROGRESS).values()).backward()
+    method.after_backward(PROGRESS)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
+    assert torch.equal(method.contrast.bank.bank_CQD, before)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -120,12 +153,18 @@ def test_on_a_gpu_torch_sees_no_other_places(name, monkeypatch):
     sum(method.losses(batch, PROGRESS).values()).backward()  # what is kept is there from now on
     method.after_backward(PROGRESS)
     places = set()
-    monkeypatch.setattr(warnings, "showwarning", lambda *told: places.add(place()))
+
+    def show(message, *_):
+        if "synchronizing CUDA" in str(message):
+            places.add(place())
+
+    monkeypatch.setattr(warnings, "showwarning", show)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
             loss = sum(method.losses(batch, PROGRESS).values())
+            loss.backward()
             method.after_backward(PROGRESS)
             method.after_update(PROGRESS)
         finally:

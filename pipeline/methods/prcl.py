@@ -169,10 +169,10 @@ class Method(Consistency):
             cells_of(each, label_NHW, align_corners=self.align_corners)
             for each in (mean.float(), variance, prob)
         ]
-        counted_P = cells[0][1] != IGNORE_INDEX
-        (mean_PD, label_P), (variance_PD, _), (prob_PC, _) = (
-            (each_PD[counted_P], label_P[counted_P]) for each_PD, label_P in cells
-        )
+        label_P = cells[0][1]
+        counted_P = label_P != IGNORE_INDEX
+        mean_PD, variance_PD, prob_PC = (each_PD[counted_P] for each_PD, _ in cells)
+        label_P = label_P[counted_P]
         hard_P = prob_PC.gather(1, label_P[:, None]).squeeze(1) < config.strong_threshold
         self.diagnostics["share_hard"] = hard_P.float().mean()
         self.diagnostics["variance"] = variance_PD.detach().mean()
