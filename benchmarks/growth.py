@@ -2,17 +2,16 @@
 
 `python -m benchmarks.growth [--only PART,...]` measures and writes benchmarks/growth.csv, .md and
 .png. Parts: `classes`, `size`, `bank`, `labels` of a step of STPG (`mini`, VOC-like, but for what
-grows), and `runs` of the pipeline, whose stages are replaced by ones that only write their files. A
-part that is not asked for keeps its former lines, which have to be of the same machine. Beside each
-step stand the bare passes of its networks: what grows with them is arithmetic. The machine should
-have nothing else to do.
+grows), `split` of its batch, and `runs` of the pipeline, whose stages are replaced by ones that
+only write their files. A part that is not asked for keeps its former lines, which have to be of the
+same machine. Beside each step stand the bare passes of its networks: what grows with them is
+arithmetic. The machine should have nothing else to do.
 """
 
 import argparse
 import csv
 import io
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,17 +19,22 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, cycle, pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import yaml
 from matplotlib.ticker import LogLocator
 
-from benchmarks.speed import WHOLE, bare, stpg_of
+from benchmarks.speed import WHOLE, bare, drawn, stpg_of
 from benchmarks.steps import stepper_of
-from benchmarks.timing import in_turns, machine, markdown
+from benchmarks.timing import in_turns, machine, markdown, quartiles
 from pipeline.artifacts import ROOT, write_text
+from pipeline.batch import Views
+from pipeline.config import Draw, RecipeConfig
+from pipeline.data.base import Prepared
+from pipeline.data.splits import Split
+from pipeline.loader import StepDataset, shuffled
 from pipeline.losses.anchors import optimize_anchors
 from pipeline.params import load_params
 from pipeline.runtime import Runtime, set_up
@@ -44,6 +48,7 @@ AXES = {
     "size": "pixels of a crop",
     "bank": "features a class in the bank",
     "labels": "labelled images in a batch",
+    "split": "labelled images of a split",
     "runs": "runs of a study",
 }
 """What grows in each part."""
@@ -81,7 +86,8 @@ def main() -> None:
         "# Growth",
         f"`python -m benchmarks.growth`; {machine()}. Steps, and the bare passes of their networks "
         f"(benchmarks/speed.py): medians of {ROUNDS}, all of a part in turns, quartiles in "
-        "brackets. Anchors and runs: once each. By linear: the last step up in x, seconds' factor "
+        "brackets. Of a split: what loading a batch takes, and the first one after its order is "
+        "drawn. Anchors and runs: once each. By linear: the last step up in x, seconds' factor "
         "by x's; at most 1 is no worse than linear. Last slope: seconds by x of the last step up, "
         "by that of the one before, which what does not grow cannot hide; none where the last "
         "step up is less than a tenth of the seconds.",
@@ -160,9 +166,7 @@ def draw(lines: list[Line], path: Path) -> None:
         low, high = axis.get_ylim()
         axis.set_ylim(low, high * (high / low) ** 0.5)  # room for the legend
         axis.legend(fontsize=8, loc="upper left")
-    axes.flat[-1].set_axis_off()
-    note = "dotted: linear growth\nfrom the first point\nbands: quartiles"
-    axes.flat[-1].text(0, 0.8, note, fontsize=9, va="top")
+    figure.supxlabel("dotted: linear growth from the first point; bands: quartiles", fontsize=9)
     figure.savefig(path, dpi=130)
 
 
@@ -174,7 +178,7 @@ def steps_of(
         (what, value): function for value in values for what, function in steps(value).items()
     }
     for (what, value), spent in in_turns(functions, ROUNDS, warm=2).items():
-        low, median, high = statistics.quantiles(spent, n=4)
+        low, median, high = quartiles(spent)
         yield part, what, float(value), median, low, high
 
 
@@ -222,6 +226,39 @@ def part_bank(runtime: Runtime) -> Iterator[Line]:
 def part_labels(runtime: Runtime) -> Iterator[Line]:
     """Images of a batch, as many unlabelled ones beside them."""
     yield from steps_of("labels", (2, 4, 8, 16, 32), lambda v: stpg(runtime, labels=v))
+
+
+def part_split(_: Runtime) -> Iterator[Line]:
+    """A batch, decoded and augmented without workers, of splits of the same two images."""
+    recipe = replace(load_params(known()["mini"]).recipes["voc"], steps=1_000_000)
+    values = (100, 1000, 10_000, 100_000)
+    with drawn("voc", Draw(size=64, fine=2, coarse=0, val=1)) as data:
+        # One after the other: what draws an order anew forgets the others' orders.
+        for what in ("a batch", "first batch, order drawn"):
+            yield from steps_of(
+                "split", values, lambda v, what=what: {what: loading(data, v, recipe)[what]}
+            )
+
+
+def loading(data: Prepared, number: int, recipe: RecipeConfig) -> dict[str, Callable[[], None]]:
+    """Loads a batch of so many labelled and as many unlabelled images, and the very first."""
+    images = cycle(data.train)
+    items = tuple(replace(next(images), id=str(k)) for k in range(2 * number))
+    ids = tuple(item.id for item in items)
+    split = Split("grown", "drawn", str(number), number, 0, ids[:number], ids[number:])
+    many, steps = replace(data, train=items), count()
+
+    def dataset() -> StepDataset:
+        made = StepDataset(many, split, Views(unlabeled=True), recipe, 0)
+        made.read = made.read_pair  # each image is decoded anew, however few there are
+        return made
+
+    def first() -> None:
+        shuffled.cache_clear()
+        dataset()[0]
+
+    kept = dataset()
+    return {"a batch": lambda: kept[next(steps)], "first batch, order drawn": first}
 
 
 def part_runs(_: Runtime) -> Iterator[Line]:
@@ -289,6 +326,7 @@ PARTS: dict[str, Callable[[Runtime], Iterator[Line]]] = {
     "size": part_size,
     "bank": part_bank,
     "labels": part_labels,
+    "split": part_split,
     "runs": part_runs,
 }
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.speed import dataset_of
+from benchmarks.steps import classes_of
 from benchmarks.timing import machine, markdown, ratio, seconds
 from pipeline.artifacts import ROOT, write_text
 from pipeline.command import keep_freed_memory
-from pipeline.cost import PROGRESS, cost_of, num_classes, prepare, random_batch
+from pipeline.cost import PROGRESS, cost_of, prepare, random_batch
 from pipeline.learner import Job, Learner, method_of
 from pipeline.methods.base import resolve
 from pipeline.params import load_params
@@ -72,11 +72,12 @@ def main() -> None:
         rows.append([way, memory, f"{by[0]:.2f}", seconds(taken), f"{by[1]:.2f}"])
     text = [
         "# Memory and time of a step",
-        f"STPG, study `{given.study}`, recipe `{given.recipe}`: `{recipe.network.trunk}`, crops of "
-        f"{recipe.crop[0]} x {recipe.crop[1]}, {recipe.batch} labelled and as many unlabelled; "
-        f"{base[0]['machine']}. Peak memory beyond the peak before the first step (of a compiled "
-        f"step it is the compiler's too), and medians of {given.steps} steps after two; medians of "
-        f"{given.rounds} processes, quartiles in brackets. On a CPU half precision is no gain of "
+        f"`python -m benchmarks.memory --rounds {given.rounds}`; {base[0]['machine']}. STPG, study "
+        f"`{given.study}`, recipe `{given.recipe}`: `{recipe.network.trunk}`, crops of "
+        f"{recipe.crop[0]} x {recipe.crop[1]}, {recipe.batch} labelled and as many unlabelled. "
+        "Peak memory beyond the peak before the first step (of a compiled step it is the "
+        f"compiler's too), and medians of {given.steps} steps after two; medians of {given.rounds} "
+        "processes, quartiles in brackets. On a CPU half precision is no gain of "
         "time unless the processor has it.",
         markdown(("way", "GiB", "by the first", "step (s)", "by the first"), rows),
         "## Plan and step",
@@ -137,7 +138,7 @@ def measured(study: str, recipe_name: str, way: dict[str, dict], steps: int) -> 
     params = load_params(known()[study])
     train = replace(params.train, **({"precision": "fp32"} | way.get("train", {})))
     recipe = replace(params.recipes[recipe_name], **way.get("recipe", {}))
-    runtime, classes = set_up(train), num_classes(params, dataset_of(params, recipe_name))
+    runtime, classes = set_up(train), classes_of(params, recipe_name)
     keep_freed_memory()
     job = Job(
         title="memory",

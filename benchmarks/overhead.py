@@ -41,6 +41,10 @@ run_command(lambda: stage.main(sys.argv[1]))
 print(sum(spent))
 """
 """Evaluates a run and prints the seconds of the loops over its images."""
+GC = (
+    "Imports collect no garbage where a stage is started by `-m` (stages/__init__.py); the last "
+    "line shows what they would take if they did:"
+)
 STAGES = ("download", "prepare", "split", "train", "evaluate", "examine", "tables", "report")
 
 
@@ -53,7 +57,7 @@ def main() -> None:
     for stage in STAGES:
         # what there is not is an error; stages without keys end at their usage
         imports[f"stages.{stage}"] = starter("-m", f"stages.{stage}", "none", status=1)
-    imports["import stages.train, garbage collected"] = starter("-c", "import stages.train")
+    imports["python -c 'import stages.train'"] = starter("-c", "import stages.train")
     started = in_turns(imports, rounds)
     with tempfile.TemporaryDirectory() as folder:
         studies = [name for name, path in known().items() if lock_of(path).exists()]
@@ -63,9 +67,11 @@ def main() -> None:
         outside = outside_the_loops(copy_with("smoke", Path(folder) / "run"), rounds)
     text = [
         "# Cost beside training",
-        f"{machine()}. Medians of {rounds}, seconds; in brackets quartiles; in turns.",
-        "A stage that is asked for what there is not: its imports, parameters (but those of "
-        "`tables` and `report`, which have no key), and its end:",
+        f"`python -m benchmarks.overhead`; {machine()}. Medians of {rounds}, seconds; "
+        "in brackets quartiles; in turns.",
+        "Each stage given a key that no study has, so that it ends with an error before any work: "
+        "what it imports, and reading the parameters (not `tables` and `report`, which take no "
+        f"key). {GC}",
         table("process", "by bare Python", started, "python"),
         "`dvc repro --dry --allow-missing` with nothing to do, by number of stages:",
         table("study", "by the smallest", dry, min(sizes, key=sizes.get), sizes),

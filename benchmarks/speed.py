@@ -22,12 +22,12 @@ from statistics import mean, median
 import torch
 from torch import nn
 
-from benchmarks.steps import stepper_of
-from benchmarks.timing import in_turns, machine, markdown, ratio, ratios, seconds
+from benchmarks.steps import classes_of, stepper_of
+from benchmarks.timing import in_turns, machine, markdown, paired, ratios, seconds
 from pipeline.artifacts import ROOT, Paths, write_text
 from pipeline.batch import Batch
 from pipeline.config import DatasetConfig, Draw, EvaluationConfig, Params, RecipeConfig
-from pipeline.cost import DEVICES, cost_of, num_classes, random_batch
+from pipeline.cost import DEVICES, cost_of, random_batch
 from pipeline.data.base import Prepared
 from pipeline.data.mini import draw
 from pipeline.data.prepare import prepare
@@ -137,16 +137,11 @@ def stpg_of(
     return method, batch.to(runtime.device, runtime.memory_format)
 
 
-def dataset_of(params: Params, recipe: str) -> str:
-    """What is trained on by a recipe."""
-    return next(run.dataset for run in params.runs.values() if run.recipe == recipe)
-
-
 def step_by_bare(
     title: str, params: Params, key: str, recipe: RecipeConfig, runtime: Runtime, rounds: int
 ) -> list[str]:
     """A line of the table: a step, the bare passes, and their ratio."""
-    classes = num_classes(params, dataset_of(params, key))
+    classes = classes_of(params, key)
     method, batch = stpg_of(params, recipe, classes, runtime)
     taken = in_turns(
         {"step": stepper_of(method, batch, runtime, WHOLE), "bare": bare(method, batch, runtime)},
@@ -167,7 +162,7 @@ def part_step(runtime: Runtime) -> str:
     for name in SMALL:
         params = study(name)
         for key, recipe in params.recipes.items():
-            rows.append(step_by_bare(name, params, key, recipe, runtime, ROUNDS))
+            rows.append(step_by_bare(name, params, key, recipe, runtime, 3 * ROUNDS))
     return (
         "A step of STPG with all its terms, moving prototypes, assignment of anchors, a bank that "
         "fills, optimiser and teachers included, by the forward and backward passes of its "
@@ -190,21 +185,30 @@ def part_paper(runtime: Runtime) -> str:
 def part_bank(runtime: Runtime) -> str:
     """Bank sizes by no bank and no similarity."""
     params = study("mini")
-    recipe, classes = params.recipes["voc"], num_classes(params, dataset_of(params, "voc"))
+    recipe, classes = params.recipes["voc"], classes_of(params, "voc")
     kinds = {"no bank": {"contrast": {"bank_size": 0, "loss": "anchor"}}}
     kinds |= {f"N = {size}": {"contrast": {"bank_size": size}} for size in BANKS}
-    steps = {}
+    method, batch = stpg_of(params, recipe, classes, runtime)
+    step, steps = stepper_of(method, batch, runtime, WHOLE), {}
     for name, change in kinds.items():
-        method, batch = stpg_of(params, recipe, classes, runtime, **change)
-        steps[name] = stepper_of(method, batch, runtime, WHOLE)
-    taken = in_turns(steps, 3 * ROUNDS, warm=3)
+        other, _ = stpg_of(params, recipe, classes, runtime, **change)
+        steps[name] = partial(step_with, other.contrast, method, step)
+    taken = in_turns(steps, 9 * ROUNDS, warm=3)
     rows = [
-        [name, seconds(values), f"{ratio(values, taken['no bank']):.3f}"]
-        for name, values in taken.items()
+        [name, seconds(values), paired(values, taken["no bank"])] for name, values in taken.items()
     ]
-    return "A step of STPG (`mini`, VOC-like), by one with anchors alone.\n\n" + markdown(
-        ("bank", "step (s)", "by no bank"), rows
+    return (
+        "A step of STPG (`mini`, VOC-like), by one with anchors alone; the same networks, with "
+        f"each bank in turns, {9 * ROUNDS} times. Ratios are of a round each, their median and "
+        "quartiles: so small a difference drowns in what the machine's clock does between "
+        "rounds.\n\n" + markdown(("bank", "step (s)", "by no bank"), rows)
     )
+
+
+def step_with(contrast: nn.Module, method: MethodBase, step: Callable[[], None]) -> None:
+    """A step with another bank."""
+    method.contrast = contrast
+    step()
 
 
 def part_pass(runtime: Runtime) -> str:
@@ -213,7 +217,7 @@ def part_pass(runtime: Runtime) -> str:
     for name in SMALL:
         params = study(name)
         key, recipe = next(iter(params.recipes.items()))
-        classes, steps = num_classes(params, dataset_of(params, key)), {}
+        classes, steps = classes_of(params, key), {}
         for joint in (True, False):
             method, batch = stpg_of(params, recipe, classes, runtime, joint_pass=joint)
             steps[joint] = stepper_of(method, batch, runtime, WHOLE)
@@ -268,7 +272,9 @@ def part_loader(runtime: Runtime) -> str:
             )
     return (
         "Images a second that two workers load and augment while nothing trains, by those that a "
-        "step of STPG takes while nothing loads; small data are decoded once and kept.\n\n"
+        "step of STPG takes while nothing loads; small data are decoded once and kept. The studies "
+        "themselves have two processors and `workers: 0`: there a step waits for its images, which "
+        "take one process twice as long as two workers.\n\n"
         + markdown(("study, recipe", "loaded (1/s)", "consumed (1/s)", "ratio"), rows)
     )
 

@@ -7,16 +7,15 @@ measured in one process; the machine should have nothing else to do.
 """
 
 import argparse
-import statistics
 from collections.abc import Callable
 
 import torch
 
-from benchmarks.timing import in_turns
+from benchmarks.timing import in_turns, markdown, quartiles, ratio
 from pipeline.artifacts import ROOT, Paths, write_text
 from pipeline.batch import Batch
 from pipeline.config import Params
-from pipeline.cost import PROGRESS, UNLABELED, prepare, random_batch
+from pipeline.cost import PROGRESS, UNLABELED, num_classes, prepare, random_batch
 from pipeline.methods.base import MethodBase, available, build, resolve, setting_of
 from pipeline.params import load_params
 from pipeline.runtime import Runtime, set_up
@@ -25,7 +24,6 @@ from pipeline.typed import InputError
 from stages.study import known
 
 COLUMNS = ("study", "recipe", "method", "ratio")
-CLASSES = 11
 
 
 def main() -> None:
@@ -38,39 +36,39 @@ def main() -> None:
     params = load_params(known()[arguments.study])
     runtime = set_up(params.train)
     names = [name for name in available() if name in params.methods]
-    step_of = {name: stepper(name, params, arguments.recipe, runtime) for name in names}
+    classes = classes_of(params, arguments.recipe)
+    step_of = {name: stepper(name, params, arguments.recipe, classes, runtime) for name in names}
     rows, ratios = [], {"supervised": 1.0}
     for name, step in step_of.items():
         if name == "supervised":
             continue
         taken = in_turns({"mine": step, "baseline": step_of["supervised"]}, arguments.steps, warm=2)
         mine, baseline = taken.values()
-        ratios[name] = statistics.median(mine) / statistics.median(baseline)
-        spread = [
-            f"{1000 * statistics.quantiles(x, n=4)[i]:.0f}"
-            for x in (mine, baseline)
-            for i in (0, 2)
-        ]
+        ratios[name] = ratio(mine, baseline)
         rows.append(
-            f"| `{name}` | {ratios[name]:.2f} | {1000 * statistics.median(mine):.0f} "
-            f"({spread[0]} to {spread[1]}) | {1000 * statistics.median(baseline):.0f} "
-            f"({spread[2]} to {spread[3]}) |"
+            [f"`{name}`", f"{ratios[name]:.2f}", milliseconds(mine), milliseconds(baseline)]
         )
-        print(rows[-1], flush=True)
+        print(*rows[-1], flush=True)
     recipe = params.recipes[arguments.recipe]
     text = [
         f"# Cost of a step, study `{arguments.study}`, recipe `{arguments.recipe}`",
-        f"Crops of {recipe.crop[0]} x {recipe.crop[1]}, {recipe.batch} labelled and {recipe.batch} "
-        f"unlabelled a step, `{recipe.network.trunk}`, {CLASSES} classes; {runtime.describe()}, "
+        f"`python -m benchmarks.steps {arguments.study} {arguments.recipe}`; "
+        f"crops of {recipe.crop[0]} x {recipe.crop[1]}, {recipe.batch} labelled and {recipe.batch} "
+        f"unlabelled a step, `{recipe.network.trunk}`, {classes} classes; {runtime.describe()}, "
         f"torch {torch.__version__}. Medians of {arguments.steps} steps, milliseconds; quartiles "
         "in brackets; steps of method and baseline in turns. Loading of data is not counted.",
-        "| method | by supervised | its step | supervised step |\n|---|---:|---:|---:|\n"
-        + "\n".join(rows),
+        markdown(("method", "by supervised", "its step", "supervised step"), rows),
     ]
     write_text(ROOT / f"benchmarks/steps-{arguments.study}.md", "\n\n".join(text) + "\n")
     path = Paths(arguments.study).step_costs()
     former = path.read_text() if path.exists() else ",".join(COLUMNS) + "\n"
     write_text(path, with_study(former, arguments.study, arguments.recipe, ratios))
+
+
+def milliseconds(taken: list[float]) -> str:
+    """The median, and in brackets the quartiles, of seconds."""
+    low, median, high = (f"{1000 * value:.0f}" for value in quartiles(taken))
+    return f"{median} ({low} to {high})"
 
 
 def with_study(table: str, study: str, recipe: str, ratios: dict[str, float]) -> str:
@@ -83,14 +81,22 @@ def with_study(table: str, study: str, recipe: str, ratios: dict[str, float]) ->
     return "\n".join([head, *sorted([*others, *mine])]) + "\n"
 
 
-def stepper(name: str, params: Params, recipe_name: str, runtime: Runtime) -> Callable[[], None]:
+def classes_of(params: Params, recipe: str) -> int:
+    """How many the data have that are trained on by a recipe."""
+    dataset = next(run.dataset for run in params.runs.values() if run.recipe == recipe)
+    return num_classes(params, dataset)
+
+
+def stepper(
+    name: str, params: Params, recipe_name: str, classes: int, runtime: Runtime
+) -> Callable[[], None]:
     """A function that takes one training step of a method, all of its parts at work."""
     recipe = params.recipes[recipe_name]
     seed_global(0, "build")
     config = resolve(name, params.methods.get(name, {}), key=f"methods.{name}")
-    method = build(name, config, setting_of(recipe, CLASSES, 0, UNLABELED))
+    method = build(name, config, setting_of(recipe, classes, 0, UNLABELED))
     method.to(runtime.device, memory_format=runtime.memory_format).train()
-    batch = random_batch(recipe.crop, recipe.batch, CLASSES, method)
+    batch = random_batch(recipe.crop, recipe.batch, classes, method)
     return stepper_of(method, batch.to(runtime.device, runtime.memory_format), runtime)
 
 

@@ -38,15 +38,27 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> float:
 
 def ratios(first: Sequence[float], second: Sequence[float]) -> str:
     """The ratio of the medians, and the quartiles of the ratios of the rounds."""
-    low, _, high = statistics.quantiles([a / b for a, b in zip(first, second, strict=True)], n=4)
+    low, _, high = quartiles([a / b for a, b in zip(first, second, strict=True)])
     return f"{ratio(first, second):.2f} ({low:.2f} to {high:.2f})"
+
+
+def paired(first: Sequence[float], second: Sequence[float]) -> str:
+    """The median of the ratios of the rounds, and in brackets their quartiles."""
+    low, median, high = quartiles([a / b for a, b in zip(first, second, strict=True)])
+    return f"{median:.3f} ({low:.3f} to {high:.3f})"
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    """Lower, median, upper; of two or three values the least and the greatest."""
+    found = statistics.quantiles(values, n=4)
+    return [min(max(value, min(values)), max(values)) for value in found]
 
 
 def seconds(values: Sequence[float]) -> str:
     """The median, and in brackets the quartiles."""
-    low, _, high = statistics.quantiles(values, n=4)
-    digits = 3 if statistics.median(values) < 1 else 2
-    return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    low, median, high = quartiles(values)
+    digits = 3 if median < 1 else 2
+    return f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,7 +6,7 @@ import torch
 from benchmarks.overhead import table
 from benchmarks.speed import WHOLE, bare, sections, stpg_of
 from benchmarks.steps import stepper, stepper_of, with_study
-from benchmarks.timing import in_turns, ratios, seconds
+from benchmarks.timing import in_turns, paired, ratios, seconds
 from pipeline.methods.base import available
 from pipeline.models.deeplab import DeepLabV3Plus
 from pipeline.models.heads import ProjectionHead
@@ -45,6 +45,8 @@ def test_medians_and_quartiles_by_hand():
     assert seconds([4, 1, 2, 3, 5]) == "3.00 (1.50 to 4.50)"
     assert seconds([0.1, 0.2, 0.3]) == "0.200 (0.100 to 0.300)"
     assert ratios([2, 4, 9], [1, 2, 3]) == "2.00 (2.00 to 3.00)"
+    assert paired([2, 4, 9], [1, 2, 3]) == "2.000 (2.000 to 3.000)"
+    assert seconds([1, 3]) == "2.00 (1.00 to 3.00)"  # none beyond them
 
 
 def test_a_report_is_read_back_by_its_sections():
@@ -76,4 +78,4 @@ def test_bare_passes_are_those_of_a_step():
 def test_every_method_takes_a_step(name):
     params = SimpleNamespace(recipes={"small": RECIPE}, methods=SECTIONS)
     runtime = Runtime(torch.device("cpu"), None, channels_last=True)
-    stepper(name, params, "small", runtime)()
+    stepper(name, params, "small", 5, runtime)()

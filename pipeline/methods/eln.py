@@ -168,7 +168,8 @@ class Method(MethodBase):
             right = self.localizer(batch.image_u, told.logits, dropout=False) > 0
         taught, kept = pseudo_label(told.logits), batch.valid_u & right
         self.measure(taught, batch.truth_u, batch.valid_u)
-        self.diagnostics["accuracy_kept"] = accuracy(taught.label_NHW, batch.truth_u, kept)
+        if self.measuring:
+            self.diagnostics["accuracy_kept"] = accuracy(taught.label_NHW, batch.truth_u, kept)
         self.diagnostics["share_kept"] = kept.sum() / batch.valid_u.sum().clamp(min=1)
         label = taught.label_NHW.masked_fill(~kept, IGNORE_INDEX)
         cells = at_cells(label, target.shape[-2:], align_corners=self.align_corners)
