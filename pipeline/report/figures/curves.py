@@ -56,6 +56,7 @@ def draw(spec: FigureSpec, results: Results) -> Figure:
     axes = body.subplots(rows, columns, squeeze=False).flat
     for axis, panel in zip(axes, panels, strict=False):
         panel(axis)
+        mark_lone_points(axis)
         axis.set_xlabel("training step")
         axis.set_xlim(0, examined.about["steps"])
         axis.locator_params(axis="x", nbins=5)
@@ -136,6 +137,13 @@ def parts(axis: Axes, *, log: pd.DataFrame, window: int) -> None:
     axis.set(title="pseudo-labels of Gen-Teacher that are right", ylabel="percent of the part")
     axis.set_ylim(None, 101)
     legend_under(axis)
+
+
+def mark_lone_points(axis: Axes) -> None:
+    """A line of a single value has no length: a dot shows it, where short trainings log once."""
+    for drawn in axis.lines:
+        if np.isfinite(np.asarray(drawn.get_ydata(), float)).sum() == 1:
+            drawn.set_marker("o")
 
 
 def legend_under(axis: Axes) -> None:

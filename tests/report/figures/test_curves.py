@@ -106,6 +106,19 @@ def test_scalars_are_means_over_a_window(results, spec_of):
     )
 
 
+@pytest.mark.parametrize("logged", [1, 2])
+def test_a_single_value_is_a_dot_and_more_are_a_line(logged, results, spec_of):
+    count = [300, 200, 150, 100]
+    entry = {
+        "loss": 1.0, "loss_a": 1.0, "loss_b": 0.5, "accuracy_student": 0.5,
+        "labels_student_by_class": count, "right_student_by_class": count,
+    }  # fmt: skip
+    log_of(results, [{"step": step} | entry for step in range(1, logged + 1)])
+    axes = curves.draw(spec_of("curves"), results).axes
+    marks = [{line.get_marker() for line in axis.lines} for axis in axes if axis.axison]
+    assert marks == [{"o" if logged == 1 else "None"}] * 3
+
+
 def test_a_method_without_unlabelled_images_has_losses_only(results, spec_of):
     figure = curves.draw(spec_of("curves", {"Sup.": BASE}), results)
     assert [axis.get_title() for axis in figure.axes] == ["loss, weighted terms"]
