@@ -86,8 +86,8 @@ def main() -> None:
         "# Growth",
         f"`python -m benchmarks.growth`; {machine()}. Steps, and the bare passes of their networks "
         f"(benchmarks/speed.py): medians of {ROUNDS}, all of a part in turns, quartiles in "
-        "brackets. Of a split: what loading a batch takes, and the first one after its order is "
-        "drawn. Anchors and runs: once each. By linear: the last step up in x, seconds' factor "
+        "brackets. Of a split: what loading a batch takes, and the first one with the drawing of "
+        "its order. Anchors and runs: once each. By linear: the last step up in x, seconds' factor "
         "by x's; at most 1 is no worse than linear. Last slope: seconds by x of the last step up, "
         "by that of the one before, which what does not grow cannot hide; none where the last "
         "step up is less than a tenth of the seconds.",
@@ -254,8 +254,8 @@ def loading(data: Prepared, number: int, recipe: RecipeConfig) -> dict[str, Call
         return made
 
     def first() -> None:
-        shuffled.cache_clear()
         dataset()[0]
+        shuffled.cache_clear()  # so that the next one draws, and each frees its own
 
     kept = dataset()
     return {"a batch": lambda: kept[next(steps)], "first batch, order drawn": first}

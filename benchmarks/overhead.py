@@ -67,8 +67,8 @@ def main() -> None:
         outside = outside_the_loops(copy_with("smoke", Path(folder) / "run"), rounds)
     text = [
         "# Cost beside training",
-        f"`python -m benchmarks.overhead`; {machine()}. Medians of {rounds}, seconds; "
-        "in brackets quartiles; in turns.",
+        f"`python -m benchmarks.overhead --rounds {rounds}`; {machine()}. Medians of {rounds}, "
+        "seconds; in brackets quartiles; in turns.",
         "Each stage given a key that no study has, so that it ends with an error before any work: "
         "what it imports, and reading the parameters (not `tables` and `report`, which take no "
         f"key). {GC}",

@@ -41,7 +41,7 @@ def forecast(params: Params, paths: Paths) -> str:
     told = [mean(former[kind]) for kind in waiting if kind not in known and kind in former]
     untimed = len(waiting) - len(timed) - len(told)
     minutes = max(1, round(sum(timed + told)))
-    by = f" ({len(told)} trainings timed by reports/{params.study})" if told else ""
+    by = f" (for {len(told)} as reports/{params.study} say, of any machine)" if told else ""
     left = [f"about {minutes} min of training left{by}"] if timed or told else []
     plan = "python -m stages.plan estimates them"
     left += [f"{untimed} of a kind not timed yet ({plan})"] if untimed else []

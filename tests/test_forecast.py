@@ -49,8 +49,8 @@ def test_trainings_take_as_long_as_those_of_their_method_and_recipe(paths):
 def test_before_any_is_done_the_reports_say_how_long_they_took(paths):
     write_json(paths.record("plain"), [record(45.0), record(75.0)])
     assert forecast(study(), paths) == (
-        "study tiny: 0 of 5 trainings done; about 16 min of training left (4 trainings timed by "
-        "reports/tiny), and 1 of a kind not timed yet (python -m stages.plan estimates them)"
+        "study tiny: 0 of 5 trainings done; about 16 min of training left (for 4 as reports/tiny "
+        "say, of any machine), and 1 of a kind not timed yet (python -m stages.plan estimates them)"
     )
     finish(study(), paths, "plain", 0, 0.1)
     assert "1 of 5 trainings done; about 1 min of training left, and 1" in forecast(study(), paths)
@@ -58,7 +58,7 @@ def test_before_any_is_done_the_reports_say_how_long_they_took(paths):
 
 def test_records_count_by_the_step_and_for_the_same_recipe_only(paths):
     write_json(paths.record("plain"), [record(60.0, steps=1000), record(9.0, batch=4)])
-    assert "about 16 min of training left (4 trainings timed" in forecast(study(), paths)
+    assert "about 16 min of training left (for 4 as reports" in forecast(study(), paths)
     write_json(paths.record("plain"), [record(60.0, batch=4)])
     assert forecast(study(), paths).startswith(NOTHING_KNOWN)
     write_json(paths.record("plain"), [record(60.0) | {"method": "cps"}])
@@ -70,7 +70,7 @@ def test_a_record_may_be_older_than_a_parameter_of_the_recipe(paths):
     for name in ("accumulate", "trunk_lr"):
         del older["recipe"][name]
     write_json(paths.record("plain"), [older])
-    assert "about 16 min of training left (4 trainings timed" in forecast(study(), paths)
+    assert "about 16 min of training left (for 4 as reports" in forecast(study(), paths)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[{}]", "null", '[{"method": "supervised"}]'])

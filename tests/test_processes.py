@@ -99,7 +99,7 @@ def test_all_processes_end_in_the_same_bits(name, trained_by_two):
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
-    """A folder with the training that the next two tests interrupt."""
+    """A folder with the training that the next two tests interrupt, uninterrupted."""
     folder = tmp_path_factory.mktemp("whole")
     train(data, folder, "stpg", STEPS)
     return folder

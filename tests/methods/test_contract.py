@@ -86,6 +86,13 @@ def run_steps(method, steps, optimizer=None, start=0, dtype=torch.float32):
     return totals, optimizer
 
 
+def test_where_nothing_is_logged_labels_are_not_measured_and_losses_are_the_same(name):
+    logged, other = make(name), make(name)
+    other.measuring = False
+    assert run_steps(other, 5)[0] == run_steps(logged, 5)[0]
+    assert not [key for key in other.diagnostics if key.startswith("accuracy")]
+
+
 @pytest.mark.parametrize("num_classes", [2, 11, 21])
 def test_losses_are_finite_scalars(name, num_classes):
     terms = make(name, num_classes).losses(make_batch(num_classes), 0.6)

@@ -39,10 +39,11 @@ def retrained(project):
     names = ("AWS_SECRET_ACCESS_KEY", "CITYSCAPES_PASSWORD", "GITHUB_TOKEN", "HTTPS_PROXY")
     project.env |= {name: f"https://user:{SECRET}@host" for name in names}
     project.change_params(lambda params: params["methods"]["stpg"].update(lambda_u=0.5))
-    printed = project.run("dvc", "repro")
-    for name in names:
-        del project.env[name]
-    return printed
+    try:
+        return project.run("dvc", "repro")
+    finally:
+        for name in names:
+            del project.env[name]
 
 
 def test_a_method_parameter_trains_the_runs_of_that_method(retrained):
@@ -178,7 +179,8 @@ def test_one_of_two_processes_is_killed_and_the_training_goes_on(project):
         while not (folder / "state.pt").exists():
             assert training.poll() is None
             time.sleep(0.005)
-        psutil.Process(training.pid).children()[-1].kill()
+        started = psutil.Process(training.pid).children()
+        [process for process in started if "stages.train" in process.cmdline()][-1].kill()
         said = training.communicate()[0]
     assert training.returncode == 1, said
     message = r"^stages\.train: process [01] of 2 ended with -9; run again to go on from the last"
