@@ -173,17 +173,15 @@ def run_again(project: Project, stage: str) -> str:
     return f"leaves {unfinished(project)[0]}" if unfinished(project) else ""
 
 
-def kill_points(
-    project: Project, number: int, seed: int, stages: tuple[str, ...] = STAGES
-) -> list[Point]:
+def kill_points(project: Project, number: int, seed: int) -> list[Point]:
     """Kills the stages in turn, one time in six anywhere in DVC, else in the stage's work."""
     draw, found = random.Random(seed), []
     before = contents(project)
-    taken = {stage: durations(project, stage) for stage in stages}
+    taken = {stage: durations(project, stage) for stage in STAGES}
     project.repro()
     assert contents(project) == before, "stages that are not disturbed make other bytes"
     for k in range(number):
-        stage = stages[k % len(stages)]
+        stage = STAGES[k % len(STAGES)]
         whole, work = taken[stage]
         page = pages(project)
         at_work = k % 6 != 5

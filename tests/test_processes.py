@@ -97,36 +97,33 @@ def test_all_processes_end_in_the_same_bits(name, trained_by_two):
     assert all(torch.equal(second[name], value) for name, value in first.items())
 
 
-@pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
-    """A folder with the training that the next two tests interrupt, uninterrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    train(data, folder, "stpg", STEPS)
-    return folder
-
-
 @pytest.mark.slow
-def test_a_training_goes_on_with_another_number_of_processes(data, whole, tmp_path):
+def test_a_training_goes_on_with_another_number_of_processes(data, tmp_path):
     folder = tmp_path / "stpg"
-    with pytest.raises(Interrupted, match="stopped at step 4"):
-        train(data, folder, "stpg", STEPS, stop_at=3)
-    printed = two(data, tmp_path, "stpg", STEPS, 5, check=False)
-    assert "stopped at step 6 of 8; run again to go on" in printed
-    assert steps(folder) == [4, 5]
-    train(data, folder, "stpg", STEPS)
-    assert steps(folder) == [6, 7]
-    same_training(folder, whole)
-
-
-@pytest.mark.slow
-def test_a_killed_process_ends_the_others_and_the_state_is_kept(data, whole, tmp_path):
-    folder = tmp_path / "stpg"
-    printed = two(data, tmp_path, "stpg", STEPS, -1, 5, check=False)
-    assert "exitcode" in printed
-    assert not (folder / "model.pt").exists()
+    printed = two(data, tmp_path, "stpg", STEPS, 3, check=False)
+    assert "stopped at step 4 of 8; run again to go on" in printed
     train(data, folder, "stpg", STEPS)
     assert steps(folder) == [4, 5, 6, 7]
-    same_training(folder, whole)
+    train(data, tmp_path / "whole", "stpg", STEPS)
+    same_training(folder, tmp_path / "whole")
+    with pytest.raises(Interrupted, match="stopped at step 4"):
+        train(data, tmp_path / "again", "stpg", STEPS, stop_at=3)
+    (tmp_path / "on").mkdir()
+    (tmp_path / "again").rename(tmp_path / "on/stpg")
+    two(data, tmp_path / "on", "stpg", STEPS)
+    assert steps(tmp_path / "on/stpg") == [4, 5, 6, 7]
+    same_training(tmp_path / "on/stpg", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_others_and_the_state_is_kept(data, tmp_path):
+    printed = two(data, tmp_path, "stpg", STEPS, -1, 5, check=False)
+    assert "exitcode" in printed
+    assert not (tmp_path / "stpg/model.pt").exists()
+    two(data, tmp_path, "stpg", STEPS)
+    assert steps(tmp_path / "stpg") == [4, 5, 6, 7]
+    train(data, tmp_path / "whole", "stpg", STEPS)
+    same_training(tmp_path / "stpg", tmp_path / "whole")
 
 
 def test_on_gpus_norms_that_count_become_torchs_own(monkeypatch):

@@ -130,9 +130,9 @@ def test_of_two_at_once_one_runs_and_nothing_is_lost(project):
 
 
 def test_a_study_killed_at_random_points_ends_in_the_same_bytes(project):
-    points = kill_points(project, 3, seed=1, stages=("prepare@street", "train@ours", "report"))
-    assert [point.problem for point in points] == [""] * 3
-    assert all(point.at_work for point in points)
+    points = kill_points(project, 6, seed=1)
+    assert [point.problem for point in points] == [""] * 6
+    assert sum(point.at_work for point in points) >= 3
 
 
 def test_a_clock_that_was_a_day_ahead_changes_nothing(project):
@@ -187,6 +187,6 @@ def test_one_of_two_processes_is_killed_and_the_training_goes_on(project):
     assert re.search(message, said, re.MULTILINE), said
     assert not (folder / "model.pt").exists()
     printed = project.run("dvc", "repro", "--force", "--single-item", "train@plain")
-    assert " trainings done, 1 begun" in printed
+    assert re.search("study tiny: (1 of 2|2 of 3) trainings done, 1 begun", printed)
     record = json.loads((project.root / "runs/tiny/plain/seed0/record.json").read_text())
     assert record["processes"] == 2

@@ -97,8 +97,7 @@ def test_a_change_in_the_folder_is_seen_when_it_is_read_anew(project, printed):
     turned.save(mask)
     assert project.repro() == set()
     project.repro("--force", "--single-item", "download@own")
-    again = project.repro("train@own_stpg")
-    assert again == {"prepare@own", "split@own_1", "train@own_stpg"}
+    assert {"prepare@own", "split@own_1", "train@own_stpg", "report"} <= project.repro()
 
 
 def test_what_dvc_would_refuse_is_told_before(project, printed):
